@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InputError
+from napari_shiftvae.core.errors import InputError
 
 __all__ = ["cramer_rao"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bounds import cramer_rao
-from .errors import InputError
+from napari_shiftvae.core.bounds import cramer_rao
+from napari_shiftvae.core.errors import InputError
 
 __all__ = ["FactorPatches", "Motif", "factor_patches"]
 
@@ -56,7 +56,8 @@ class Motif:
     def unit_yx(self) -> NDArray[np.float64]:
         """Unit vector (y, x) of the central atom's displacement, shape (2,)."""
         direction = np.asarray(self.displacement_direction_yx, dtype=np.float64)
-        return np.asarray(direction / np.linalg.norm(direction))
+        unit: NDArray[np.float64] = direction / np.linalg.norm(direction)
+        return unit
 
     def render(self, parameters: ArrayLike) -> NDArray[np.float64]:
         """Draw noise-free patterns.
@@ -71,7 +72,8 @@ class Motif:
         (N, P, P) ndarray
         """
         height, y, x = self._profiles(parameters)[:3]
-        return np.matmul((height[..., None] * y).swapaxes(1, 2), x)
+        patterns: NDArray[np.float64] = (height[..., None] * y).swapaxes(1, 2) @ x
+        return patterns
 
     def derivatives(self, parameters: ArrayLike) -> NDArray[np.float64]:
         """Analytic derivatives of the patterns with respect to their parameters.
@@ -141,11 +143,6 @@ class FactorPatches:
         Standard deviation of the noise [intensity].
     covariance : (N, 4, 4) ndarray
         Cramer-Rao bound of (shift y, shift x, intensity, displacement) for each patch.
-    bound_shift_px, bound_central_px : float
-        Smallest RMS error per axis (mean over patches and both axes) of the shift and of the central
-        atom's position [px].
-    bound_central_along_px : float
-        Smallest RMS error of the central atom's position along its displacement [px].
     """
 
     patches: NDArray[np.float32]
@@ -165,14 +162,17 @@ class FactorPatches:
 
     @property
     def bound_shift_px(self) -> float:
+        """Smallest RMS error of the shift, mean over patches and both axes [px]."""
         return float(np.sqrt(_mean_variance(self.covariance[:, :2, :2])))
 
     @property
     def bound_central_px(self) -> float:
+        """Smallest RMS error of the central atom's position, over both axes [px]."""
         return float(np.sqrt(_mean_variance(self.central_covariance)))
 
     @property
     def bound_central_along_px(self) -> float:
+        """Smallest RMS error of the central atom's position along its displacement [px]."""
         variance = self.central_covariance @ self.direction_yx @ self.direction_yx
         return float(np.sqrt(variance.mean()))
 
@@ -206,7 +206,7 @@ def factor_patches(
     patch_size_px : int
         Side P of the patches [px]; not used where `motif` is given.
     noise : float
-        Standard deviation of the Gaussian noise, as a fraction of the mean peak of the central atom.
+        Standard deviation of the Gaussian noise, as a fraction of the central atom's mean peak.
     shift_sd_px : float
         Standard deviation of the shift along each axis [px]; cut off at 2.5 standard deviations so
         that the cage stays in the window.
