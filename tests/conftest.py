@@ -1,9 +1,10 @@
-"""What all tests share: real microscope images where there are any, and images as files."""
+"""What several test files share: measured images where there are any, and a vendor's file."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 DATA = Path(os.environ.get("SHIFTVAE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -19,3 +20,28 @@ def real_image() -> Callable[[str], Path]:
         return DATA / name
 
     return path
+
+
+@pytest.fixture
+def write_hspy(tmp_path: Path) -> Callable[..., Path]:
+    """Write signals (title, data, axes) as HyperSpy's HDF5 file, which RosettaSciIO reads."""
+    pytest.importorskip("rsciio", reason="RosettaSciIO is the extra `em`")
+    import h5py
+
+    def write(*signals: tuple[str, np.ndarray, list[dict[str, object]]]) -> Path:
+        path = tmp_path / "made.hspy"
+        with h5py.File(path, "w") as file:
+            file.attrs.update({"file_format": "HyperSpy", "file_format_version": "3.1"})
+            for title, data, axes in signals:
+                group = file.create_group(f"Experiments/{title}")
+                group["data"] = data
+                group.create_group("metadata/General").attrs["title"] = title
+                group.create_group("original_metadata")
+                for index, axis in enumerate(axes):
+                    size = data.shape[index]
+                    group.create_group(f"axis-{index}").attrs.update(
+                        {"size": size, "offset": 0.0, "navigate": False} | axis
+                    )
+        return path
+
+    return write

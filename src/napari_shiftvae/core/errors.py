@@ -1,5 +1,9 @@
 """The one exception a user's mistake raises."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class InputError(ValueError):
     """The input cannot be used as it is.
@@ -7,3 +11,25 @@ class InputError(ValueError):
     The message is one sentence for the user: what is wrong, and what to do about it. The command
     line prints it and ends with status 2; the widgets show it. Any other exception is a defect.
     """
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises on a broken or foreign file into an `InputError`.
+
+    Parameters
+    ----------
+    path : Path
+        The file being read; its name stands in the message.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        # Each file format's library has its own idea of what to raise on a truncated file.
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"{path.name} could not be read ({reason}); check that the file is complete and that "
+            "its name ends as its format does."
+        ) from error

@@ -1,0 +1,190 @@
+"""An image as the analysis takes it: read, checked, converted."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.formats import Axis, file_stem, nm_per_unit, read_signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Size of a pixel.
+
+    Attributes
+    ----------
+    pixel_size_nm : tuple of float
+        Height and width (y, x) of a pixel [nm].
+    """
+
+    pixel_size_nm: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(size) and size > 0 for size in self.pixel_size_nm):
+            raise InputError(
+                f"pixel_size_nm is {self.pixel_size_nm}; give two lengths above zero, in nm."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroscopeImage:
+    """One image with what is known about it.
+
+    Attributes
+    ----------
+    data : array (H, W)
+        Pixels in their own type; `as_float_image` converts them.
+    name : str
+        Name for layers and files.
+    path : Path or None
+        Where it was read from.
+    calibration : Calibration or None
+        None where the size of a pixel is not known.
+    """
+
+    data: NDArray[Any]
+    name: str
+    path: Path | None = None
+    calibration: Calibration | None = None
+
+
+def read_image(path: str | Path) -> MicroscopeImage:
+    """Read the first 2-D image of a file, with its calibration.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF (calibrated by OME-XML or ImageJ), PNG, npy, zarr (OME-Zarr too) or, with RosettaSciIO
+        installed, a microscope vendor's file (dm3, dm4, emd, ser, mrc, hspy ...).
+
+    Returns
+    -------
+    MicroscopeImage
+        `data` is (H, W), of the file's own type. Axes of length one are dropped.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or its image cannot be analysed (see `as_float_image`).
+    """
+    path = Path(path)
+    signals = read_signals(path)
+    flat = [signal for signal in signals if _extent(signal.data.shape) == 2]
+    real = [signal for signal in flat if signal.data.dtype.kind != "c"]
+    signal = (real or flat or signals)[0]
+    kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not flat]
+    data = np.asarray(signal.data).reshape([signal.data.shape[i] for i in kept])
+    try:
+        as_float_image(data)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    return MicroscopeImage(
+        data=data,
+        name=file_stem(path),
+        path=path,
+        calibration=_calibration([signal.axes[i] for i in kept]),
+    )
+
+
+def _extent(shape: tuple[int, ...]) -> int:
+    return sum(length > 1 for length in shape)
+
+
+def _calibration(axes: list[Axis]) -> Calibration | None:
+    """Calibration of a (y, x) pair of axes, None unless both have a unit of length."""
+    y_nm, x_nm = ((nm_per_unit(axis.unit) or 0.0) * abs(axis.scale) for axis in axes)
+    if not (math.isfinite(y_nm) and math.isfinite(x_nm) and y_nm > 0 and x_nm > 0):
+        return None
+    return Calibration(pixel_size_nm=(y_nm, x_nm))
+
+
+def as_float_image(data: ArrayLike) -> NDArray[np.float32]:
+    """Check an image and convert it to single precision.
+
+    Integer, boolean and double-precision images are converted, infinite pixels become NaN, NaN
+    pixels stay: they are masked in the analysis.
+
+    Parameters
+    ----------
+    data : array-like (H, W)
+        Numpy, dask or zarr array of numbers.
+
+    Returns
+    -------
+    array (H, W), float32
+        May share memory with `data` where nothing had to be changed.
+
+    Raises
+    ------
+    InputError
+        The image is not 2-D, RGB, complex, empty, constant, without a valid pixel, or not made of
+        numbers.
+
+    Examples
+    --------
+    >>> as_float_image([[1, 2], [3, 4]]).dtype
+    dtype('float32')
+    """
+    pixels = np.asarray(data)
+    if pixels.dtype.kind == "c":
+        raise InputError("The image is complex; take its magnitude or its phase first.")
+    if pixels.dtype.kind not in "biuf":
+        raise InputError(
+            f"The image holds {pixels.dtype} values; give an array of integers or real numbers."
+        )
+    shape = " x ".join(str(length) for length in pixels.shape)
+    if pixels.ndim == 3 and pixels.shape[-1] in {3, 4}:
+        raise InputError(
+            f"The image is RGB ({shape}); convert it to one grey channel, "
+            "in napari with a right click on the layer and Split RGB."
+        )
+    if pixels.ndim != 2:
+        raise InputError(
+            f"The image has {pixels.ndim} dimensions ({shape or 'a single value'}); "
+            "give one 2-D image, such as one frame of a stack."
+        )
+    if pixels.size == 0:
+        raise InputError(f"The image is empty ({shape}); choose one that has pixels.")
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(pixels, dtype=np.float32)
+    finite = np.isfinite(image)
+    if not np.array_equal(finite, np.isfinite(pixels)):
+        raise InputError(
+            "The image has values beyond the range of single precision; divide it by its maximum."
+        )
+    if not finite.any():
+        raise InputError("The image has no valid pixel, all are NaN or infinite; choose another.")
+    lowest, highest = image[finite].min(), image[finite].max()
+    if lowest == highest:
+        raise InputError(
+            f"The image is constant (every valid pixel is {lowest:g}); choose one with contrast."
+        )
+    if np.isinf(image).any():
+        image = np.where(finite, image, np.float32(np.nan))
+    return image
+
+
+def checksum(data: ArrayLike) -> str:
+    """Fingerprint of an array: the same for equal values, type and shape on every machine.
+
+    Parameters
+    ----------
+    data : array-like
+        Any array of numbers.
+
+    Returns
+    -------
+    str
+        SHA-256 over type, shape and bytes (little-endian, row by row), as 64 hexadecimal digits.
+    """
+    array = np.asarray(data)
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(array.data)
+    return digest.hexdigest()
