@@ -1,0 +1,274 @@
+"""Square windows of an image, cut on whole pixels and gathered batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from napari_shiftvae.core.errors import InputError
+
+Normalisation = Literal["global", "patch"]
+
+SMALLEST_PATCH_PX = 6
+DUPLICATE_PX = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Patches:
+    """Where the windows of an analysis lie; their pixels stay in the image.
+
+    Attributes
+    ----------
+    frames : (T, H, W) float32 array
+        The image, or the frames of a stack, in its own intensity unit.
+    frame : (N,) int array
+        Frame of each window.
+    corner_yx : (N, 2) int array
+        First pixel (y, x) of each window.
+    remainder_yx_px : (N, 2) float array
+        Pick minus centre of its window, (y, x) pixels, within half a pixel.
+    patch_size_px : int
+        Side of the windows in pixels.
+    index : (N,) int array
+        Row of the pick that each window belongs to.
+    set_aside : (M,) str array
+        For each of the M picks, why it has no window: ``"border"``, ``"masked"`` (NaN inside),
+        ``"duplicate"``, or ``""`` for the N picks that have one.
+    offset, scale : (N,) float32 arrays
+        Intensities are handed out as ``(pixel - offset) / scale``.
+    """
+
+    frames: NDArray[np.float32]
+    frame: NDArray[np.int64]
+    corner_yx: NDArray[np.int64]
+    remainder_yx_px: NDArray[np.float64]
+    patch_size_px: int
+    index: NDArray[np.int64]
+    set_aside: NDArray[np.str_]
+    offset: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def centre_yx(self) -> NDArray[np.float64]:
+        """Centres of the windows, (N, 2) pixels (y, x)."""
+        return self.corner_yx + (self.patch_size_px - 1) / 2
+
+    @property
+    def pick_yx(self) -> NDArray[np.float64]:
+        """Picks that the windows were cut around, (N, 2) pixels (y, x)."""
+        return self.centre_yx + self.remainder_yx_px
+
+    def gather(self, rows: ArrayLike | slice = slice(None)) -> torch.Tensor:
+        """Copy the normalised pixels of some windows.
+
+        Parameters
+        ----------
+        rows : (B,) int array-like or slice
+            Which windows.
+
+        Returns
+        -------
+        (B, P, P) float32 tensor
+        """
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        size = self.patch_size_px
+        view = np.lib.stride_tricks.sliding_window_view(self.frames, (size, size), axis=(1, 2))
+        y, x = self.corner_yx[rows].T
+        pixels = view[self.frame[rows], y, x]
+        pixels -= self.offset[rows, None, None]
+        pixels /= self.scale[rows, None, None]
+        return torch.from_numpy(pixels)
+
+
+def default_patch_size(separation_px: float) -> int:
+    """Window that holds an atom and the ring of its nearest neighbours.
+
+    Parameters
+    ----------
+    separation_px : float
+        Nearest-neighbour distance in pixels.
+
+    Returns
+    -------
+    int
+        Even number of pixels, at least 8.
+
+    Examples
+    --------
+    >>> default_patch_size(18.2)
+    40
+    """
+    return max(8, 2 * round(1.1 * separation_px))
+
+
+def extract_patches(
+    image: NDArray[np.float32],
+    positions_yx: ArrayLike,
+    patch_size_px: int,
+    *,
+    normalisation: Normalisation = "global",
+) -> Patches:
+    """Cut a window around each pick.
+
+    Windows lie on whole pixels; the sub-pixel rest of the pick is kept in ``remainder_yx_px``.
+    Picks whose window leaves the image, holds NaN, or which repeat an earlier pick are set aside
+    with the reason.
+
+    Parameters
+    ----------
+    image : (H, W) float32 array
+        NaN marks pixels to leave out.
+    positions_yx : (M, 2) array-like
+        Picks (y, x) in pixels; (0, 0) is the centre of the first pixel.
+    patch_size_px : int
+        Side of the windows in pixels, even or odd.
+    normalisation : {"global", "patch"}
+        One offset and scale for all windows, or each window's own mean and standard deviation
+        (for sloped backgrounds; brightness differences between atoms are then lost).
+
+    Returns
+    -------
+    Patches
+
+    Raises
+    ------
+    InputError
+        If the window does not fit the image, or no window is left.
+
+    Examples
+    --------
+    >>> image = np.arange(400.0, dtype=np.float32).reshape(20, 20)
+    >>> patches = extract_patches(image, [[9.7, 10.0], [1.0, 1.0]], 7)
+    >>> len(patches), patches.set_aside.tolist()
+    (1, ['', 'border'])
+    """
+    height, width = image.shape
+    if not SMALLEST_PATCH_PX <= patch_size_px <= min(height, width):
+        raise InputError(
+            f"The patch size of {patch_size_px} px does not fit: choose one between "
+            f"{SMALLEST_PATCH_PX} and {min(height, width)} px for this image of "
+            f"{height} x {width} px."
+        )
+    picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+    corner = np.rint(picks - (patch_size_px - 1) / 2).astype(np.int64)
+    remainder = picks - (corner + (patch_size_px - 1) / 2)
+    set_aside = _reasons(image, picks, corner, patch_size_px)
+    index = np.flatnonzero(set_aside == "")
+    if not len(index):
+        raise InputError(_nothing_left(set_aside, patch_size_px))
+    count = len(index)
+    patches = Patches(
+        frames=image[np.newaxis],
+        frame=np.zeros(count, dtype=np.int64),
+        corner_yx=corner[index],
+        remainder_yx_px=remainder[index],
+        patch_size_px=patch_size_px,
+        index=index,
+        set_aside=set_aside,
+        offset=np.zeros(count, dtype=np.float32),
+        scale=np.ones(count, dtype=np.float32),
+    )
+    _normalise(patches, normalisation)
+    return patches
+
+
+def stack_patches(stack: NDArray[np.float32]) -> Patches:
+    """Take ready-made windows, all picked at their centres.
+
+    Parameters
+    ----------
+    stack : (N, P, P) float32 array
+        The windows.
+
+    Returns
+    -------
+    Patches
+    """
+    count, height, width = stack.shape
+    if height != width:
+        raise InputError(
+            f"The patches are {height} x {width} px: cut square ones, for example "
+            f"{min(height, width)} x {min(height, width)} px."
+        )
+    patches = Patches(
+        frames=stack,
+        frame=np.arange(count),
+        corner_yx=np.zeros((count, 2), dtype=np.int64),
+        remainder_yx_px=np.zeros((count, 2)),
+        patch_size_px=width,
+        index=np.arange(count),
+        set_aside=np.full(count, "", dtype="<U9"),
+        offset=np.zeros(count, dtype=np.float32),
+        scale=np.ones(count, dtype=np.float32),
+    )
+    _normalise(patches, "global")
+    return patches
+
+
+def _reasons(
+    image: NDArray[np.float32],
+    picks: NDArray[np.float64],
+    corner: NDArray[np.int64],
+    size: int,
+) -> NDArray[np.str_]:
+    reasons = np.full(len(picks), "", dtype="<U9")
+    if not len(picks):
+        return reasons
+    outside = (corner < 0).any(axis=1) | (corner + size > image.shape).any(axis=1)
+    reasons[outside] = "border"
+    invalid = ~np.isfinite(image)
+    if invalid.any():
+        # Integral image: NaN pixels in any window by four look-ups.
+        total = np.pad(invalid.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+        y, x = corner[~outside].T
+        inside = (
+            total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
+        )
+        reasons[np.flatnonzero(~outside)[inside > 0]] = "masked"
+    for _, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
+        reasons[later] = "duplicate"
+    return reasons
+
+
+def _nothing_left(set_aside: NDArray[np.str_], size: int) -> str:
+    if not len(set_aside):
+        return "There are no atoms to cut patches around: find atoms or click some first."
+    if (set_aside == "border").all():
+        return (
+            f"All {len(set_aside)} atoms lie too near the border for patches of {size} px: "
+            "choose a smaller patch size."
+        )
+    return (
+        f"None of the {len(set_aside)} atoms has a whole patch of {size} px without masked "
+        "pixels: choose a smaller patch size or other atoms."
+    )
+
+
+def _normalise(patches: Patches, normalisation: Normalisation) -> None:
+    """Fill offset and scale, reading the windows in pieces."""
+    count = len(patches)
+    mean = np.empty(count)
+    variance = np.empty(count)
+    for rows in np.array_split(np.arange(count), -(-count // 1024)):
+        window = patches.gather(rows).to(torch.float64)
+        mean[rows] = window.mean(dim=(1, 2)).numpy()
+        variance[rows] = window.var(dim=(1, 2), correction=0).numpy()
+    if normalisation == "global":
+        variance[:] = variance.mean() + mean.var()
+        mean[:] = mean.mean()
+    scale = np.sqrt(variance)
+    if not scale.min() > 0:
+        raise InputError(
+            "Some patches are flat, with one value in all pixels: choose atoms inside the "
+            "structure, or use global normalisation."
+        )
+    patches.offset[:] = mean
+    patches.scale[:] = scale
