@@ -206,7 +206,7 @@ def draw_gaussians(
 def site_table(
     sites: NDArray[np.float64], *, displacement: NDArray[np.float64], **columns: object
 ) -> pd.DataFrame:
-    """Make the table for `assemble`: sites and displacements (N, 2) (y, x) [px], and further columns."""
+    """Make the table for `assemble` from (N, 2) positions (y, x) [px] and further columns."""
     positions = {
         "site_y_px": sites[:, 0],
         "site_x_px": sites[:, 1],
@@ -261,12 +261,12 @@ def assemble(
         sites[f"{axis}_px"] = sites[f"site_{axis}_px"] + sites[f"displacement_{axis}_px"]
     positions = sites[["y_px", "x_px"]].to_numpy()
     jitter = rng.normal(0, 1, shape[0]) * scan.jitter_px
-    image = np.full(shape, float(background))
-    for sigma, rows in sites.groupby("sigma_px").indices.items():
-        heights = sites["intensity"].to_numpy()[rows]
-        image += draw_gaussians(shape, positions[rows], heights, float(sigma), jitter)
-    image += scan.row_level * rng.standard_normal((shape[0], 1))
-    image += noise * rng.standard_normal(shape)
+    sigma, height = sites["sigma_px"].to_numpy(), sites["intensity"].to_numpy()
+    image = background + scan.row_level * rng.standard_normal((shape[0], 1))
+    image = image + noise * rng.standard_normal(shape)
+    for width in np.unique(sigma):
+        rows = sigma == width
+        image += draw_gaussians(shape, positions[rows], height[rows], float(width), jitter)
     inside = np.all((positions >= -0.5) & (positions < np.asarray(shape) - 0.5), axis=1)
     truth = sites.loc[inside, TRUTH_COLUMNS].sort_values(["y_px", "x_px"], ignore_index=True)
     return Simulation(

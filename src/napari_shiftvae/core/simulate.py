@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from napari_shiftvae.core.bounds import cramer_rao
@@ -211,8 +209,12 @@ def graphene(
         centre + rng.random(2) @ vectors,
         MARGIN_NM / pixel_size_nm,
     )
-    inside = np.flatnonzero(np.all((sites > 0) & (sites < np.asarray(shape) - 1), axis=1))
-    dopants, vacancies = _draw(rng, inside, dopant_fraction, vacancy_fraction)
+    # A defect within one relaxation of the border could be pushed out of the image, and the truth.
+    border = 2 * abs(relaxation_nm) / pixel_size_nm
+    high = np.asarray(shape) - 1 - border
+    inside = np.flatnonzero(np.all((sites > border) & (sites < high), axis=1))
+    counts = [round(fraction * len(inside)) for fraction in (dopant_fraction, vacancy_fraction)]
+    dopants, vacancies, _ = np.split(rng.permutation(inside), np.cumsum(counts))
     kind = np.full(len(sites), "carbon", dtype=object)
     kind[dopants], kind[vacancies] = "dopant", "vacancy"
     intensity = np.select([kind == "dopant", kind == "vacancy"], [2.0, 0.0], default=1.0)
@@ -282,14 +284,14 @@ def stm_superlattice(
     distortion_nm : float
         Amplitude of each of the three displacement waves [nm].
     defect_count : (int, int)
-        Number of adatoms (in hollows, beside the surface's own atoms) and of vacancies.
+        Number of adatoms (each on top of a surface atom, which it hides) and of vacancies.
     scan : Scan, optional
         Row jitter, row levels and drift; none by default.
 
     Returns
     -------
     Simulation
-        Sublattices `surface`, `hollow`; kinds `surface`, `adatom`, `vacancy`.
+        Sublattice `surface`; kinds `surface`, `adatom`, `vacancy`.
 
     Examples
     --------
@@ -302,9 +304,7 @@ def stm_superlattice(
     vectors = hexagonal_vectors(rotation_rad) * spacing_px
     centre = (np.asarray(shape) - 1) / 2
     origin = centre + rng.random(2) @ vectors
-    margin = MARGIN_NM / pixel_size_nm
-    everywhere, basis = lattice_sites(shape, vectors, [(0, 0), (1 / 3, 1 / 3)], origin, margin)
-    sites, hollows = everywhere[basis == 0], everywhere[basis == 1]
+    sites, _ = lattice_sites(shape, vectors, [(0, 0)], origin, MARGIN_NM / pixel_size_nm)
     # `3 a + b` and the same turned by 60 degrees; b turned by 60 degrees is b - a
     waves = 2 * np.pi * np.linalg.inv(np.array([[3, 1], [-1, 4]]) @ vectors).T
     waves = np.vstack([waves, -waves.sum(axis=0)])  # (3, 2), at 120 degrees
@@ -313,34 +313,24 @@ def stm_superlattice(
     intensity = 1 + modulation * np.cos(phase).mean(axis=1)
     displacement = -distortion_nm / pixel_size_nm * np.sin(phase) @ unit
     low, high = spacing_px, np.asarray(shape) - 1 - spacing_px
-    free = np.flatnonzero(np.all((sites > low) & (sites < high), axis=1))
-    above = np.flatnonzero(np.all((hollows > low) & (hollows < high), axis=1))
-    if defect_count[0] > len(above) or defect_count[1] > len(free):
+    free = rng.permutation(np.flatnonzero(np.all((sites > low) & (sites < high), axis=1)))
+    if sum(defect_count) > len(free):
         raise InputError(f"defect_count {defect_count} exceeds the number of sites; ask for less.")
-    adatoms = hollows[rng.choice(above, defect_count[0], replace=False)]
-    vacancies = rng.choice(free, defect_count[1], replace=False)
     kind = np.full(len(sites), "surface", dtype=object)
-    kind[vacancies] = "vacancy"
-    intensity[vacancies] = 0
+    adatoms, vacancies, _ = np.split(free, np.cumsum(defect_count))
+    kind[adatoms], kind[vacancies] = "adatom", "vacancy"
+    intensity[adatoms], intensity[vacancies] = 2.2, 0.0
     displacement[vacancies] = 0
-    surface = site_table(
+    table = site_table(
         sites,
         displacement=displacement,
         sublattice=np.full(len(sites), "surface"),
         intensity=intensity,
-        sigma_px=np.full(len(sites), 0.25 * spacing_px),
+        sigma_px=np.where(kind == "adatom", 0.4, 0.25) * spacing_px,
         kind=kind,
     )
-    on_top = site_table(
-        adatoms,
-        displacement=np.zeros_like(adatoms),
-        sublattice=np.full(len(adatoms), "hollow"),
-        intensity=np.full(len(adatoms), 1.8),
-        sigma_px=np.full(len(adatoms), 0.45 * spacing_px),
-        kind=np.full(len(adatoms), "adatom"),
-    )
     return assemble(
-        pd.concat([surface, on_top], ignore_index=True),
+        table,
         rng=rng,
         shape=shape,
         noise=noise,
@@ -362,11 +352,3 @@ def _check(**lengths: float) -> None:
     for name, value in lengths.items():
         if not value > 0:
             raise InputError(f"{name} is {value}; give a positive length in nm.")
-
-
-def _draw(
-    rng: np.random.Generator, rows: NDArray[np.intp], *fractions: float
-) -> list[NDArray[np.intp]]:
-    """Disjoint random subsets of `rows`, of the given fractions of their number."""
-    counts = [round(fraction * len(rows)) for fraction in fractions]
-    return np.split(rng.permutation(rows)[: sum(counts)], np.cumsum(counts)[:-1])
