@@ -1,0 +1,80 @@
+# Everything from a fresh checkout. Needs make and Python >= 3.11; all else is installed here:
+# a virtual environment in .venv and, as root on Debian, the libraries Qt needs.
+#
+#   make demo        the whole analysis on sample data, in napari (a screenshot where no display is)
+#   make test        all tests, GUI tests included (under Xvfb where no display is)
+#   make lint        ruff, mypy, npe2 validate
+#   make build       wheel and sdist, each installed alone and tried in napari
+#   make screenshots the figures of docs/
+#   make benchmark   the figures of benchmarks/
+#   make clean       removes what was made, .venv included
+#
+# PyPI's torch for Linux carries CUDA (several GB). The CPU build comes from PyTorch's own index:
+#   make demo PIP_EXTRA_INDEX=https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+is_recent := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3 python3.12 python3.13 python; do \
+	$$python $(is_recent) 2>/dev/null && { echo $$python; break; }; done)
+endif
+PIP_EXTRA_INDEX ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt \
+	$(if $(PIP_EXTRA_INDEX),--extra-index-url $(PIP_EXTRA_INDEX))
+
+# Only Linux needs a display server to be told of; a laptop's screen at least, as users have.
+HEADLESS := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname)),,yes)
+XVFB := $(if $(HEADLESS),xvfb-run -a -s "-screen 0 1366x768x24")
+
+.PHONY: demo test lint build screenshots benchmark clean system
+
+$(INSTALLED): pyproject.toml constraints.txt | system
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) -e ".[all,em,dask,dev]"
+	touch $@
+
+system:
+	@PYTHON="$(PYTHON)" HEADLESS="$(HEADLESS)" scripts/system-packages
+
+demo: $(INSTALLED)
+ifeq ($(HEADLESS),yes)
+	@mkdir -p build && rm -f build/demo.png
+	$(XVFB) $(BIN)/napari-shiftvae demo --screenshot build/demo.png
+	@test -s build/demo.png && echo "Screenshot: $(CURDIR)/build/demo.png"
+else
+	$(BIN)/napari-shiftvae demo
+endif
+
+test: $(INSTALLED)
+	$(XVFB) $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/npe2 validate src/napari_shiftvae/napari.yaml
+
+build: $(INSTALLED)
+	rm -rf dist build/smoke-*
+	$(BIN)/python -m build
+	for package in dist/*.whl dist/*.tar.gz; do \
+		venv=build/smoke-$${package##*.}; \
+		$(PYTHON) -m venv $$venv && \
+		$$venv/bin/python $(PIP_INSTALL) "$$package" "napari[pyqt6]" && \
+		$(XVFB) $$venv/bin/python -P scripts/smoke_test.py || exit 1; \
+	done
+
+screenshots: $(INSTALLED)
+	$(XVFB) $(BIN)/python docs/screenshots.py
+
+benchmark: $(INSTALLED)
+	$(XVFB) $(BIN)/python benchmarks
+
+clean:
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,86 @@
+"""Microscope vendors' files in napari, with scale, units, offset and axis labels."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari.types import LayerDataTuple
+
+    from napari_shiftvae.core.formats import Axis, Signal
+
+Reader = Callable[[str | Sequence[str]], "list[LayerDataTuple]"]
+
+
+def get_microscope_reader(path: str | Sequence[str]) -> Reader | None:
+    """Offer to read a file, or several, of the formats that RosettaSciIO knows."""
+    from napari_shiftvae.core.formats import VENDOR_FORMATS
+
+    paths = _as_list(path)
+    known = all(Path(one).suffix.lower() in VENDOR_FORMATS for one in paths)
+    return read_microscope_files if paths and known else None
+
+
+def read_microscope_files(path: str | Sequence[str]) -> "list[LayerDataTuple]":
+    """Make an image layer of each signal of each file.
+
+    Raises
+    ------
+    InputError
+        RosettaSciIO is not installed, or a file is broken or holds no image.
+    """
+    from napari_shiftvae.core.formats import file_stem, read_signals
+
+    layers = []
+    for one in _as_list(path):
+        signals = read_signals(one)
+        for signal in signals:
+            stem = file_stem(Path(one))
+            # the title says which detector it was; alone, the file's name says more
+            name = stem if len(signals) == 1 else f"{stem} {signal.name}"
+            layers.append(_image_layer(signal, name))
+    return layers
+
+
+def _as_list(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def _image_layer(signal: "Signal", name: str) -> "LayerDataTuple":
+    rgb = signal.axes[-1].name == "channel"
+    axes = signal.axes[:-1] if rgb else signal.axes
+    default_labels = (*(f"axis {i}" for i in range(len(axes) - 2)), "y", "x")
+    places = [_place(axis) for axis in axes]
+    attributes: dict[str, Any] = {
+        "name": name,
+        "rgb": rgb,
+        # units as well as scale: napari drops the units of all layers when one has none
+        "scale": tuple(scale for scale, _, _ in places),
+        "translate": tuple(offset for _, offset, _ in places),
+        "units": tuple(unit for _, _, unit in places),
+        "axis_labels": tuple(
+            axis.name or default for axis, default in zip(axes, default_labels, strict=True)
+        ),
+        "metadata": {"microscope": dict(signal.metadata)},
+    }
+    return (signal.data, attributes, "image")
+
+
+def _place(axis: "Axis") -> tuple[float, float, str]:
+    """Scale, offset and unit of an axis as napari takes them; lengths are all made nm.
+
+    One unit for all lengths: with layers in nm and in angstrom side by side, napari 0.9.2 puts
+    clicks in the wrong place. A step without a unit means nothing: it is left out.
+    """
+    import pint
+
+    from napari_shiftvae.core.formats import nm_per_unit
+
+    nm = nm_per_unit(axis.unit)
+    if nm is not None:
+        return axis.scale * nm, axis.offset * nm, "nm"
+    try:
+        unit = pint.get_application_registry().parse_units(axis.unit)
+    except (pint.PintError, ValueError):
+        return 1.0, 0.0, "pixel"
+    return (1.0, 0.0, "pixel") if unit.dimensionless else (axis.scale, axis.offset, str(unit))
