@@ -227,9 +227,9 @@ def _read_zarr(path: Path) -> Signal:
 
     store = zarr.open(path, mode="r")
     if isinstance(store, zarr.Array):
-        return Signal(data=store[...], name=file_stem(path), axes=_plain_axes(store.ndim))
+        return Signal(data=np.asarray(store), name=file_stem(path), axes=_plain_axes(store.ndim))
     # a folder of arrays: OME-Zarr, whose first data set is the full-size image
-    attributes = dict(store.attrs)
+    attributes: dict[str, Any] = dict(store.attrs)
     described = attributes.get("ome", attributes).get("multiscales")
     if not described:
         raise InputError(
@@ -244,7 +244,7 @@ def _read_zarr(path: Path) -> Signal:
         Axis(name=str(axis["name"]), scale=float(step), unit=str(axis.get("unit", "")))
         for axis, step in zip(described[0]["axes"], steps, strict=True)
     )
-    return Signal(data=store[image["path"]][...], name=file_stem(path), axes=axes)
+    return Signal(data=np.asarray(store[image["path"]]), name=file_stem(path), axes=axes)
 
 
 def _read_vendor(path: Path) -> list[Signal]:
