@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_shiftvae.core.infer import BATCH, Fit
+from napari_shiftvae.core.infer import Fit, batches
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 
@@ -79,7 +79,7 @@ def fix_gauge(model: ShiftVAE, patches: Patches, fit: Fit, *, dark: bool = False
     kl = latent_information(fit).mean(dim=0)
     order = torch.argsort(kl, descending=True)
     intensity = torch.empty(len(fit), device=fit.z.device)
-    for rows in torch.arange(len(fit)).split(BATCH):
+    for rows in batches(len(fit)):
         mean = patches.gather(rows.numpy()).mean(dim=(1, 2))
         own = rows.numpy()
         mean = mean * torch.from_numpy(patches.scale[own]) + torch.from_numpy(patches.offset[own])
@@ -116,7 +116,7 @@ def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
         model.template.copy_(model.decode(some, -cage).mean(dim=0))
     offsets = [
         central_position(model, part)[0] - cage_position(model, part)[0]
-        for part in z.split(BATCH)
+        for part in (z[rows] for rows in batches(len(z)))
     ]
     offset = torch.cat(offsets)
     offset = offset[offset.isfinite().all(dim=1)]
@@ -239,8 +239,11 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     -------
     Reading
     """
-    cages, atoms, cage_sd, atom_sd = [], [], [], []
-    for rows in torch.arange(len(fit)).split(BATCH):
+    cages: list[Tensor] = []
+    atoms: list[Tensor] = []
+    cage_sd: list[Tensor] = []
+    atom_sd: list[Tensor] = []
+    for rows in batches(len(fit)):
         z, covariance = fit.z[rows], fit.covariance[rows]
         for place, places, deviations in (
             (cage_position(model, z), cages, cage_sd),

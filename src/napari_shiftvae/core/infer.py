@@ -56,7 +56,7 @@ def encode(model: ShiftVAE, patches: Patches) -> Fit:
     """
     pieces = []
     with torch.no_grad():
-        for rows in _batches(patches):
+        for rows in batches(len(patches)):
             x = patches.gather(rows.numpy()).to(model.variance.device)
             q = model.encode(x)
             sd = torch.cat([q.log_sd_shift, q.log_sd_z], dim=1).exp()
@@ -98,13 +98,14 @@ def refine(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
     >>> from napari_shiftvae.core.patches import stack_patches
     >>> import numpy as np
     >>> stack = np.random.default_rng(0).normal(size=(32, 16, 16)).astype(np.float32)
-    >>> model, patches = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=8)), stack_patches(stack)
+    >>> patches = stack_patches(stack)
+    >>> model = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=8))
     >>> *_, refined = refine(model, patches, encode(model, patches))
     >>> refined.covariance.shape
     torch.Size([32, 4, 4])
     """
     pieces, curvatures = [], []
-    for rows in _batches(patches):
+    for rows in batches(len(patches)):
         with torch.no_grad():
             start = torch.cat([fit.shift[rows], fit.z[rows]], dim=1)
             at, curvature, mean_square = _maximise(model, patches, rows, start)
@@ -176,8 +177,9 @@ def _precision(model: ShiftVAE) -> Tensor:
     return precision
 
 
-def _batches(patches: Patches) -> tuple[Tensor, ...]:
-    return torch.arange(len(patches)).split(BATCH)
+def batches(count: int) -> list[Tensor]:
+    """Row numbers 0 to `count` in pieces that fit the memory."""
+    return list(torch.tensor_split(torch.arange(count), tuple(range(BATCH, count, BATCH))))
 
 
 def _joined(pieces: list[Fit]) -> Fit:

@@ -151,20 +151,23 @@ class FourierDecoder(nn.Module):
         return self.basis_y @ stacked
 
     def forward(self, z: Tensor, shift: Tensor) -> Tensor:
+        """Patterns (B, P, P) of latents (B, K), moved by shifts (B, 2) [px]."""
         return self._evaluate(self._turned(self._coefficients(self.net(z)), shift))
 
     def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
+        """Return the patterns with their derivatives by shift and, if wanted, by latents."""
         output, by_z = _latent_derivatives(self.net, z) if latents else (self.net(z), ())
         real, imag = self._turned(self._coefficients(output), shift)
+        waves = (self.wave_y[:, None], self.wave_x[None, :])
         series = [(real, imag)]
-        for wave in (self.wave_y[:, None], self.wave_x[None, :]):
-            series.append((imag * wave, -real * wave))  # times -i k
+        series += [(imag * wave, -real * wave) for wave in waves]  # times -i k
         series += [self._turned(self._coefficients(column), shift) for column in by_z]
         pattern, *by = (self._evaluate(c) for c in series)
         by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None, :0]
         return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
 
     def bend(self, z: Tensor, points: Tensor) -> Bend:
+        """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
         output, by_z = _latent_derivatives(self.net, z)
         waves = torch.cartesian_prod(self.wave_y, self.wave_x)  # (Y X, 2)
         squares = waves[:, :, None] * waves[:, None, :]
@@ -210,10 +213,12 @@ class CoordinateDecoder(nn.Module):
         return values[..., 0]
 
     def forward(self, z: Tensor, shift: Tensor) -> Tensor:
+        """Patterns (B, P, P) of latents (B, K), moved by shifts (B, 2) [px]."""
         points = self.grid - shift[:, None] / self.unit
         return self._through(z, points).unflatten(1, (self.size, self.size))
 
     def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
+        """Return the patterns with their derivatives by shift and, if wanted, by latents."""
         directions = torch.eye(2 + z.shape[1], device=z.device)
         by = [
             jvp(self.forward, (z, shift), (along[2:].expand_as(z), along[:2].expand_as(shift)))[1]
@@ -224,6 +229,8 @@ class CoordinateDecoder(nn.Module):
         return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
 
     def bend(self, z: Tensor, points: Tensor) -> Bend:
+        """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
+
         def value(point: Tensor, latents: Tensor) -> Tensor:
             return self._through(latents[None], point[None, None] / self.unit)[0, 0]
 
@@ -276,8 +283,9 @@ class ShiftVAE(nn.Module):
             nn.Flatten(),
             _perceptron(side * side, config.hidden, 2 * (2 + latents)),
         )
-        kinds = {"fourier": FourierDecoder, "coordinate": CoordinateDecoder}
-        self.decoder: FourierDecoder | CoordinateDecoder = kinds[config.decoder](config)
+        self.decoder: FourierDecoder | CoordinateDecoder = (
+            FourierDecoder(config) if config.decoder == "fourier" else CoordinateDecoder(config)
+        )
         self.variance: Tensor
         self.gauge: Tensor
         self.register_buffer("variance", torch.ones(()))
@@ -319,7 +327,7 @@ class ShiftVAE(nn.Module):
         return pattern
 
     def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
-        """Decoded patches with their derivatives by shift and, if wanted, by latents."""
+        """Return decoded patches and their derivatives by shift and, if wanted, by latents."""
         pattern, by_shift, by_latent = self.decoder.linearise(
             z @ self.gauge.T, shift, latents=latents
         )

@@ -59,7 +59,7 @@ class Patches:
     @property
     def centre_yx(self) -> NDArray[np.float64]:
         """Centres of the windows, (N, 2) pixels (y, x)."""
-        return self.corner_yx + (self.patch_size_px - 1) / 2
+        return self.corner_yx.astype(np.float64) + (self.patch_size_px - 1) / 2
 
     @property
     def pick_yx(self) -> NDArray[np.float64]:
@@ -229,9 +229,7 @@ def _reasons(
         # Integral image: NaN pixels in any window by four look-ups.
         total = np.pad(invalid.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         y, x = corner[~outside].T
-        inside = (
-            total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
-        )
+        inside = total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
         reasons[np.flatnonzero(~outside)[inside > 0]] = "masked"
     for _, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
         reasons[later] = "duplicate"

@@ -204,14 +204,14 @@ def train(
             shuffled = torch.randperm(count, generator=state.generator, device=device)
             state.order = list(shuffled.cpu().tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
-        rate = _learning_rate(state.step / total) * config.learning_rate
+        for group in state.optimiser.param_groups:
+            group["lr"] = _rate(state.step / total) * config.learning_rate
         terms, encoded = _step(
             model,
             patches.gather(rows.numpy()).to(device),
             remainder[rows].to(device),
             config,
             state,
-            rate,
         )
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = encoded.shift.detach().cpu() - remainder[rows]
@@ -244,13 +244,10 @@ def _step(
     remainder: torch.Tensor,
     config: TrainConfig,
     state: TrainState,
-    rate: float,
 ) -> tuple[torch.Tensor, Encoded]:
     """One step of Adam; returns loss, mean square residual, KL of shift and of each latent."""
     encoded = model.encode(x)
-    noise = torch.randn(
-        len(x), 2 + encoded.z.shape[1], generator=state.generator, device=x.device
-    )
+    noise = torch.randn(len(x), 2 + encoded.z.shape[1], generator=state.generator, device=x.device)
     shift = encoded.shift + encoded.log_sd_shift.exp() * noise[:, :2]
     z = encoded.z + encoded.log_sd_z.exp() * noise[:, 2:]
     mean_square = (model.decode(z, shift) - x).square().mean()
@@ -262,16 +259,12 @@ def _step(
     kl_latents = _kl(encoded.z, encoded.log_sd_z)
     pixels = x[0].numel()
     # The constant part makes the reported loss the bound itself.
-    likelihood = 0.5 * pixels * (
-        mean_square / model.variance + torch.log(2 * math.pi * model.variance)
+    likelihood = (
+        0.5 * pixels * (mean_square / model.variance + torch.log(2 * math.pi * model.variance))
     )
-    loss = (
-        likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_latents.sum()
-    )
+    loss = likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_latents.sum()
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
     state.optimiser.step()
     terms = torch.stack([loss, mean_square, kl_shift.sum(), *kl_latents]).detach()
     return terms, encoded
@@ -282,7 +275,7 @@ def _kl(mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
     return (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).mean(dim=0)
 
 
-def _learning_rate(progress: float) -> float:
+def _rate(progress: float) -> float:
     """Fraction of the peak rate: linear rise over a tenth, then a cosine to one per cent."""
     if progress < 0.1:
         return 0.1 + 9 * progress

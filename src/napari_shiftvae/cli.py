@@ -1,0 +1,249 @@
+"""The command line: the same core calls as the dock, so the same numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftvae import __version__
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.images import Calibration, MicroscopeImage
+    from napari_shiftvae.core.runs import Run
+
+NM_PER_UNIT = {"nm": 1.0, "pm": 1e-3, "angstrom": 0.1}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the process by default.
+
+    Returns
+    -------
+    int
+        0, or 2 for bad input, with one line on standard error that says what to do.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except InputError as error:
+        print(f"napari-shiftvae: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("napari-shiftvae: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="napari-shiftvae",
+        description="Find order parameters in atomic-resolution images.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="analyse an image and write a run file")
+    run.set_defaults(command=_run)
+    run.add_argument("image", type=Path, metavar="IMAGE", help="TIFF, PNG, npy, zarr, dm3 ...")
+    run.add_argument("--output", type=Path, required=True, metavar="RUN", help="*.shiftvae")
+    run.add_argument(
+        "--positions", type=Path, metavar="CSV", help="atoms to use, with columns y_px,x_px"
+    )
+    run.add_argument("--sampling", choices=("atoms", "grid", "random"), default="atoms")
+    run.add_argument("--count", type=int, metavar="N", help="windows for grid or random sampling")
+    run.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
+    run.add_argument("--patch-size", type=int, metavar="PX")
+    run.add_argument("--latent-dim", type=int, default=2, metavar="K")
+    run.add_argument("--decoder", choices=("fourier", "coordinate"), default="fourier")
+    run.add_argument("--epochs", type=int, metavar="N")
+    run.add_argument("--no-refine", action="store_true", help="read results off the encoder")
+    run.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's own")
+    run.add_argument("--unit", choices=tuple(NM_PER_UNIT), help="of --pixel-size")
+    run.add_argument("--seed", type=int, default=0, metavar="S")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    run.add_argument("--json", action="store_true", help="end with one line of JSON")
+
+    info = commands.add_parser("info", help="say what a run file holds")
+    info.set_defaults(command=_info)
+    info.add_argument("run", type=Path, metavar="RUN")
+
+    simulate = commands.add_parser("simulate", help="make an image with known truth")
+    simulate.set_defaults(command=_simulate)
+    simulate.add_argument(
+        "kind",
+        choices=("perovskite", "graphene", "stm"),
+        metavar="KIND",
+        help="perovskite, graphene or stm",
+    )
+    simulate.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.tif")
+    simulate.add_argument("--seed", type=int, default=0, metavar="S")
+
+    demo = commands.add_parser("demo", help="open napari on sample data with a finished analysis")
+    demo.set_defaults(command=_demo)
+    demo.add_argument("--screenshot", type=Path, metavar="PNG", help="write a picture and close")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.images import read_image
+    from napari_shiftvae.core.runfile import save_run
+    from napari_shiftvae.core.runs import summary
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.train import TrainConfig
+
+    if not options.output.parent.is_dir():
+        raise InputError(f"The folder {options.output.parent} does not exist: make it first.")
+    image = _calibrated(read_image(options.image), options)
+    positions = None if options.positions is None else _read_positions(options.positions)
+    config = AnalysisConfig(
+        sampling=options.sampling,
+        count=options.count,
+        dark=options.dark,
+        patch_size_px=options.patch_size,
+        latent_dim=options.latent_dim,
+        decoder=options.decoder,
+        train=TrainConfig(epochs=options.epochs, seed=options.seed),
+        refine=not options.no_refine,
+        device=options.device,
+    )
+    run = _with_progress(analyse(image, config, positions_yx=positions))
+    path = save_run(run, options.output)
+    for sentence in run.diagnostics.sentences:
+        print(sentence)
+    print(f"Wrote {path}")
+    if options.json:
+        print(json.dumps(summary(run)))
+
+
+def _with_progress(steps: Any) -> Run:
+    """Run the analysis, keeping one line on a terminal up to date."""
+    shown = sys.stderr.isatty()
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as stop:
+            if shown:
+                print("\r\033[K", end="", file=sys.stderr)
+            run: Run = stop.value
+            return run
+        if shown:
+            print(f"\r\033[K{progress.message}", end="", file=sys.stderr, flush=True)
+
+
+def _calibrated(image: MicroscopeImage, options: argparse.Namespace) -> MicroscopeImage:
+    from dataclasses import replace
+
+    if (options.pixel_size is None) != (options.unit is None):
+        raise InputError("--pixel-size and --unit go together, as in --pixel-size 15 --unit pm.")
+    if options.pixel_size is None:
+        return image
+    size_nm = options.pixel_size * NM_PER_UNIT[options.unit]
+    return replace(image, calibration=_calibration(size_nm))
+
+
+def _calibration(size_nm: float) -> Calibration:
+    from napari_shiftvae.core.images import Calibration
+
+    return Calibration(pixel_size_nm=(size_nm, size_nm))
+
+
+def _read_positions(path: Path) -> NDArray[np.float64]:
+    import numpy as np
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} could not be read as CSV: {error}") from error
+    if not {"y_px", "x_px"} <= set(table.columns):
+        raise InputError(f"{path} has no columns y_px and x_px: name them so in the first line.")
+    try:
+        positions = table[["y_px", "x_px"]].to_numpy(dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path} holds positions that are no numbers: mend them.") from error
+    if not np.isfinite(positions).all():
+        row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0]) + 2
+        raise InputError(f"{path} has no finite position in line {row}: mend or remove it.")
+    return positions
+
+
+def _info(options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.runfile import load_run
+
+    run = load_run(options.run)
+    size = run.image.pixel_size_nm
+    print(f"image       {run.image.name}, {run.image.shape[0]} x {run.image.shape[1]} px")
+    print(f"path        {run.image.path or 'not from a file'}")
+    print(
+        f"pixel size  {'not calibrated' if size is None else f'{size[0]:.6g} x {size[1]:.6g} nm'}"
+    )
+    print(f"atoms       {int(run.used.sum())} used of {len(run.atoms)} picked")
+    print(f"patch       {run.model.config.patch_size_px} px, spacing {run.separation_px:.2f} px")
+    print(
+        f"model       {run.model.config.latent_dim} latents, {run.model.config.decoder} decoder, "
+        f"{run.epochs} epochs, seed {run.config.train.seed}"
+    )
+    print(f"noise       {run.diagnostics.noise_sigma:.6g} (unit of the image)")
+    print(f"time        {run.seconds['total']:.1f} s on {run.device}")
+    for sentence in run.diagnostics.sentences:
+        print(sentence)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    import numpy as np
+    import tifffile
+
+    from napari_shiftvae.core.simulate import SIMULATIONS
+
+    if options.output.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"--output is {options.output}: name a TIFF file, ending in .tif.")
+    made = SIMULATIONS[options.kind](rng=np.random.default_rng(options.seed))
+    size_um = made.pixel_size_nm / 1000
+    truth = options.output.with_name(options.output.name + ".truth.csv")
+    try:
+        tifffile.imwrite(
+            options.output,
+            made.image,
+            ome=True,
+            metadata={
+                "axes": "YX",
+                "PhysicalSizeX": size_um,
+                "PhysicalSizeXUnit": "µm",
+                "PhysicalSizeY": size_um,
+                "PhysicalSizeYUnit": "µm",
+            },
+        )
+        made.truth.to_csv(truth, index=False)
+    except OSError as error:
+        raise InputError(
+            f"{options.output} could not be written ({error.strerror or error})."
+        ) from error
+    print(f"Wrote {options.output} and {truth}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    try:
+        from napari_shiftvae.demo import demo
+    except ImportError as error:
+        raise InputError(
+            f"napari is not complete here ({error}): pip install 'napari-shiftvae[all]'."
+        ) from error
+    demo(options.screenshot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

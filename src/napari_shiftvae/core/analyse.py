@@ -1,0 +1,326 @@
+"""The one path from an image to results; command line and dock both take it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_shiftvae.core.align import align, sample_positions
+from napari_shiftvae.core.atoms import estimate_separation, find_atoms
+from napari_shiftvae.core.diagnostics import diagnose
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.gauge import fix_gauge, read
+from napari_shiftvae.core.images import MicroscopeImage, as_float_image
+from napari_shiftvae.core.infer import encode, refine
+from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.patches import default_patch_size, extract_patches
+from napari_shiftvae.core.runs import ImageInfo, Run, Training, atoms_table
+from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
+from napari_shiftvae.core.spectrum import power_spectrum
+from napari_shiftvae.core.train import TrainReport, start, train
+
+Stage = Literal["find", "align", "train", "refine", "fields"]
+SHIFT_PRIOR = 0.2  # of the distance between neighbours
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Progress:
+    """Where an analysis stands.
+
+    Attributes
+    ----------
+    stage : {"find", "align", "train", "refine", "fields"}
+    fraction : float
+        Done part of the stage, 0 to 1.
+    message : str
+        The same in words.
+    positions_yx : (M, 2) array or None
+        Picks [px], once there are any.
+    index : (N,) int array or None
+        Rows of the picks that have a patch; the rows of `report.latents`.
+    report : TrainReport or None
+        While training.
+    """
+
+    stage: Stage
+    fraction: float
+    message: str
+    positions_yx: NDArray[np.float64] | None = None
+    index: NDArray[np.int64] | None = None
+    report: TrainReport | None = None
+
+
+@dataclass(kw_only=True)
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: Stage) -> Generator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - began
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"`` into a device that is there.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, found in there.items() if found), "cpu"))
+    if not there.get(name, True):
+        raise InputError(f"This machine has no {name} device: choose auto or cpu.")
+    return torch.device(name)
+
+
+def analyse(
+    image: MicroscopeImage,
+    config: AnalysisConfig,
+    *,
+    positions_yx: ArrayLike | None = None,
+    resume: Run | None = None,
+) -> Generator[Progress, str | None, Run]:
+    """Find atoms, train, refine and read the results.
+
+    Send ``"stop"`` into the generator to end training at once and go on with what was learned;
+    stop iterating to cancel.
+
+    Parameters
+    ----------
+    image : MicroscopeImage
+    config : AnalysisConfig
+    positions_yx : (M, 2) array-like, optional
+        Picks (y, x) [px] to use instead of finding atoms.
+    resume : Run, optional
+        A stopped run of the same image to train on, on its own picks.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        If the image or the settings do not allow the analysis.
+
+    Examples
+    --------
+    >>> from napari_shiftvae.core.simulate import perovskite
+    >>> from napari_shiftvae.core.train import TrainConfig
+    >>> made = perovskite(rng=np.random.default_rng(0), shape=(128, 128))
+    >>> config = AnalysisConfig(train=TrainConfig(epochs=2))
+    >>> run = finish(analyse(MicroscopeImage(data=made.image, name="made"), config))
+    >>> "z1" in run.atoms
+    True
+    """
+    device = choose_device(config.device)
+    pixels = as_float_image(image.data)
+    clock = _Clock()
+    if resume is not None and resume.training is not None:
+        training, picks = resume.training.copied(), resume.picks_yx
+        clock.seconds |= resume.seconds
+    else:
+        picks, separation_px = yield from _picks(pixels, config, positions_yx, clock)
+        training = _prepare(pixels, picks, separation_px, config, device)
+    model, patches, state = training.model, training.patches, training.state
+    separation_px = model.config.separation_px
+
+    report = None
+    with clock.time("train"):
+        for report in train(model, patches, config.train, state):
+            sent = yield Progress(
+                stage="train",
+                fraction=report.epoch / report.epochs,
+                message=f"Training: epoch {report.epoch} of {report.epochs}",
+                positions_yx=picks,
+                index=patches.index,
+                report=report,
+            )
+            if sent == "stop":
+                break
+    with clock.time("refine"):
+        model.eval()
+        fit = encode(model, patches)
+        if config.refine:
+            for done, result in enumerate(refine(model, patches, fit)):
+                fit = result or fit
+                yield Progress(
+                    stage="refine",
+                    fraction=min(1.0, done * 512 / len(patches)),
+                    message="Refining shifts and latents",
+                )
+        fit = fix_gauge(model, patches, fit, dark=config.dark)
+        reading = read(model, patches, fit)
+    with clock.time("fields"):
+        yield Progress(stage="fields", fraction=0.0, message="Drawing maps")
+        unit = float(patches.scale.mean())
+        diagnostics = diagnose(
+            patches,
+            fit,
+            reading,
+            noise_sigma=float(model.variance.sqrt()) * unit,
+            noise_sigma_independent=training.noise_sigma * unit,
+            separation_px=separation_px,
+        )
+        run = Run(
+            atoms=atoms_table(picks, patches, reading, image.calibration),
+            model=model,
+            config=config,
+            image=ImageInfo.of(image),
+            diagnostics=diagnostics,
+            epochs=report.epoch if report is not None else 0,
+            device=str(device),
+            seconds=clock.seconds,
+            peak_memory_mb=peak_memory_mb(),
+            training=training,
+        )
+        _ = run.maps
+    clock.seconds["total"] = sum(
+        clock.seconds[stage] for stage in clock.seconds if stage != "total"
+    )
+    return run
+
+
+def finish(steps: Generator[Progress, str | None, Run]) -> Run:
+    """Run an analysis to its end.
+
+    Parameters
+    ----------
+    steps : generator
+        From `analyse`.
+
+    Returns
+    -------
+    Run
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            run: Run = stop.value
+            return run
+
+
+def _picks(
+    pixels: NDArray[np.float32],
+    config: AnalysisConfig,
+    positions_yx: ArrayLike | None,
+    clock: _Clock,
+) -> Generator[Progress, str | None, tuple[NDArray[np.float64], float]]:
+    """Positions (M, 2) to cut windows around, and the distance between neighbours [px]."""
+    yield Progress(stage="find", fraction=0.0, message="Finding atoms")
+    with clock.time("find"):
+        if positions_yx is not None:
+            picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+            separation_px = config.separation_px or neighbour_distance(picks)
+        elif config.sampling == "atoms":
+            found = find_atoms(
+                pixels,
+                separation_px=config.separation_px,
+                threshold=config.threshold,
+                dark=config.dark,
+            )
+            picks, separation_px = found.positions_yx, found.separation_px
+            if not len(picks):
+                raise InputError(
+                    "No atoms were found: lower the threshold, choose dark atoms, or give the "
+                    "distance between atoms."
+                )
+        else:
+            separation_px = config.separation_px or estimate_separation(pixels, dark=config.dark)
+            size = _patch_size(config, separation_px, pixels.shape)
+            picks = sample_positions(
+                (pixels.shape[0], pixels.shape[1]),
+                size,
+                config.sampling,
+                config.count or WINDOWS_BY_DEFAULT,
+                np.random.default_rng(config.train.seed),
+            )
+    yield Progress(
+        stage="find", fraction=1.0, message=f"{len(picks)} positions", positions_yx=picks
+    )
+    if positions_yx is None and config.sampling != "atoms":
+        with clock.time("align"):
+            size = _patch_size(config, separation_px, pixels.shape)
+            for step, moved in enumerate(align(pixels, picks, size, separation_px / 2), start=1):
+                picks = moved
+                yield Progress(
+                    stage="align",
+                    fraction=min(1.0, step / 11),
+                    message=f"Aligning {len(picks)} windows",
+                    positions_yx=picks,
+                )
+    return picks, separation_px
+
+
+def _patch_size(config: AnalysisConfig, separation_px: float, shape: tuple[int, ...]) -> int:
+    return config.patch_size_px or min(default_patch_size(separation_px), *shape)
+
+
+def _prepare(
+    pixels: NDArray[np.float32],
+    picks: NDArray[np.float64],
+    separation_px: float,
+    config: AnalysisConfig,
+    device: torch.device,
+) -> Training:
+    size = _patch_size(config, separation_px, pixels.shape)
+    patches = extract_patches(pixels, picks, size, normalisation=config.normalisation)
+    spectrum = power_spectrum(patches)
+    if not np.isfinite(separation_px):  # a single pick: take its patch as the scale
+        separation_px = size / 2
+    model = ShiftVAE(
+        ModelConfig(
+            patch_size_px=size,
+            separation_px=separation_px,
+            latent_dim=config.latent_dim,
+            shift_prior_px=config.shift_prior_px or SHIFT_PRIOR * separation_px,
+            decoder=config.decoder,
+            band_limit=config.band_limit or spectrum.band_limit,
+        ),
+        torch.Generator().manual_seed(config.train.seed),
+    ).to(device)
+    return Training(
+        model=model,
+        patches=patches,
+        state=start(model, config.train),
+        noise_sigma=spectrum.noise_sigma,
+    )
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process so far [MB], None where it cannot be known."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -1,0 +1,200 @@
+"""The run file: a zip of ``atoms.csv``, ``run.json`` and ``model.safetensors``; no code in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import tempfile
+import zipfile
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from napari_shiftvae.core.diagnostics import Diagnostics
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.runs import ImageInfo, Run, summary
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.train import TrainConfig
+
+FORMAT = "napari-shiftvae run"
+FORMAT_VERSION = 1
+MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
+PACKAGES = ("napari-shiftvae", "torch", "numpy", "scipy", "scikit-image", "pandas")
+
+
+def save_run(run: Run, path: str | Path) -> Path:
+    """Write a run file: a zip of ``atoms.csv``, ``run.json`` and ``model.safetensors``.
+
+    The file is written aside and renamed, so an older one stays whole if writing fails.
+
+    Parameters
+    ----------
+    run : Run
+    path : str or Path
+        ``.shiftvae`` is appended where it is missing.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".shiftvae":
+        path = path.with_name(path.name + ".shiftvae")
+    record = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "settings": asdict(run.config),
+        "seed": run.config.train.seed,
+        "model": asdict(run.model.config),
+        "image": asdict(run.image),
+        "diagnostics": asdict(run.diagnostics),
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        **summary(run),
+    }
+    weights = {name: value.cpu().contiguous() for name, value in run.model.state_dict().items()}
+    members = {
+        "atoms.csv": run.atoms.to_csv(index=False, float_format="%.9g").encode(),
+        "run.json": json.dumps(record, indent=1, allow_nan=False).encode(),
+        "model.safetensors": save_tensors(weights),
+    }
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as aside:
+            try:
+                with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+                    for name, content in members.items():
+                        archive.writestr(name, content)
+                aside.flush()
+                os.fsync(aside.fileno())
+                aside.close()
+                Path(aside.name).replace(path)
+            except BaseException:
+                Path(aside.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"{path} could not be written ({reason}): choose another folder or free some space."
+        ) from error
+    return path
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Run
+        Without `training`.
+
+    Raises
+    ------
+    InputError
+        If the file is not a run file, is damaged, or was made by a newer version.
+    """
+    path = Path(path)
+    try:
+        members = _members(path)
+        record = json.loads(members["run.json"])
+        _check_version(record, path)
+        settings = record["settings"]
+        config = AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])}))
+        image = record["image"]
+        size = image["pixel_size_nm"]
+        info = ImageInfo(
+            **(image | {"shape": tuple(image["shape"]), "pixel_size_nm": size and tuple(size)})
+        )
+        diagnostics = record["diagnostics"]
+        for name in ("kl_latents", "leakage", "sentences"):
+            diagnostics[name] = tuple(diagnostics[name])
+        model = ShiftVAE(ModelConfig(**record["model"]))
+        _fill(model, members["model.safetensors"], path)
+        atoms = pd.read_csv(
+            io.BytesIO(members["atoms.csv"]),
+            keep_default_na=False,
+            na_values={column: [""] for column in _numeric_columns(members["atoms.csv"])},
+        )
+        return Run(
+            atoms=atoms,
+            model=model.eval(),
+            config=config,
+            image=info,
+            diagnostics=Diagnostics(**diagnostics),
+            epochs=int(record["epochs"]),
+            device=str(record["device"]),
+            seconds={str(k): float(v) for k, v in record["seconds"].items()},
+            peak_memory_mb=record["peak_memory_mb"],
+        )
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} could not be read ({error.strerror or error}).") from error
+    except Exception as error:
+        raise _refused(path, "it is damaged or incomplete") from error
+
+
+def _refused(path: Path, reason: str) -> InputError:
+    return InputError(f"{path.name} cannot be opened as a run file: {reason}.")
+
+
+def _check_version(record: dict[str, Any], path: Path) -> None:
+    if record.get("format") != FORMAT:
+        raise _refused(path, "it was not written by napari-shiftvae")
+    if record["format_version"] > FORMAT_VERSION:
+        raise _refused(path, "it was written by a newer version; update napari-shiftvae")
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    if not zipfile.is_zipfile(path):
+        if not path.exists():
+            raise InputError(f"There is no file {path}.")
+        raise _refused(path, "it is no run file, or only a part of one")
+    with zipfile.ZipFile(path) as archive:
+        infos = {info.filename: info for info in archive.infolist()}
+        if set(infos) != set(MEMBERS) or len(archive.infolist()) != len(MEMBERS):
+            raise _refused(path, f"it does not hold just {', '.join(MEMBERS)}")
+        for name, limit in MEMBERS.items():
+            if infos[name].file_size > limit:
+                raise _refused(path, f"its {name} is larger than any real one")
+        members = {}
+        for name, info in infos.items():
+            with archive.open(info) as member:
+                members[name] = member.read(info.file_size + 1)
+        return members
+
+
+def _fill(model: ShiftVAE, content: bytes, path: Path) -> None:
+    weights = load_tensors(content)
+    expected = model.state_dict()
+    same = set(weights) == set(expected) and all(
+        weights[name].shape == value.shape and weights[name].dtype == value.dtype
+        for name, value in expected.items()
+    )
+    if not same:
+        raise _refused(path, "its weights do not fit its settings")
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise _refused(path, "its weights are not finite")
+    model.load_state_dict(weights)
+
+
+def _numeric_columns(content: bytes) -> list[str]:
+    header = content.split(b"\n", 1)[0].decode().strip().split(",")
+    return [name for name in header if name != "set_aside"]

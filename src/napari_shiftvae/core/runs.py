@@ -1,0 +1,228 @@
+"""A run: everything one analysis made."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_shiftvae.core.diagnostics import Diagnostics
+from napari_shiftvae.core.fields import pixel_maps
+from napari_shiftvae.core.gauge import Reading
+from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum
+from napari_shiftvae.core.lattice import Lattice, fit_lattice
+from napari_shiftvae.core.model import ShiftVAE
+from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.train import TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
+    """Which image a run belongs to.
+
+    Attributes
+    ----------
+    name, path : str
+        `path` is empty for images that were not read from a file.
+    shape : tuple of int
+        (H, W) [px].
+    dtype, sha256 : str
+        Type and checksum of the pixels as read.
+    pixel_size_nm : tuple of float or None
+        (y, x).
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, int]
+    dtype: str
+    sha256: str
+    pixel_size_nm: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, image: MicroscopeImage) -> ImageInfo:
+        """Describe an image."""
+        height, width = image.data.shape
+        return cls(
+            name=image.name,
+            path="" if image.path is None else str(image.path),
+            shape=(height, width),
+            dtype=str(image.data.dtype),
+            sha256=checksum(image.data),
+            pixel_size_nm=image.calibration.pixel_size_nm if image.calibration else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """What is needed to train on: the model, its patches and the optimiser's state."""
+
+    model: ShiftVAE
+    patches: Patches
+    state: TrainState
+    noise_sigma: float
+
+    def copied(self) -> Training:
+        """Copy what training changes, so that the run it came from stays as it is."""
+        model, state = copy.deepcopy((self.model, self.state))
+        return replace(self, model=model, state=state)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """Everything one analysis made.
+
+    Attributes
+    ----------
+    atoms : pandas.DataFrame
+        One row per pick, columns of ``atoms.csv``; NaN where the pick has no patch, and why in
+        the last column ``set_aside``.
+    model : ShiftVAE
+    config : AnalysisConfig
+    image : ImageInfo
+    diagnostics : Diagnostics
+    epochs : int
+        Epochs trained.
+    device : str
+    seconds : dict of str to float
+        Time of each stage.
+    peak_memory_mb : float or None
+    training : Training or None
+        Not kept in the file.
+    """
+
+    atoms: pd.DataFrame
+    model: ShiftVAE
+    config: AnalysisConfig
+    image: ImageInfo
+    diagnostics: Diagnostics
+    epochs: int
+    device: str
+    seconds: dict[str, float]
+    peak_memory_mb: float | None
+    training: Training | None = None
+
+    @property
+    def picks_yx(self) -> NDArray[np.float64]:
+        """Picks (M, 2), (y, x) [px]."""
+        return self.atoms[["y_px", "x_px"]].to_numpy(dtype=np.float64)
+
+    @property
+    def atom_yx(self) -> NDArray[np.float64]:
+        """Central atoms (M, 2), (y, x) [px]; NaN where there is none."""
+        return self.atoms[["atom_y_px", "atom_x_px"]].to_numpy(dtype=np.float64)
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which picks have a patch, (M,)."""
+        return (self.atoms["set_aside"] == "").to_numpy()
+
+    @property
+    def separation_px(self) -> float:
+        """Distance between neighbours [px]."""
+        return self.model.config.separation_px
+
+    @property
+    def finished(self) -> bool:
+        """Whether training went to its end."""
+        return self.epochs >= self.config.train.epochs_for(int(self.used.sum()))
+
+    @cached_property
+    def lattice(self) -> Lattice | None:
+        """Lattice of the central atoms; its rows are those of `lattice_rows`."""
+        return fit_lattice(self.atom_yx[self.lattice_rows])
+
+    @property
+    def lattice_rows(self) -> NDArray[np.int64]:
+        """Rows of the atoms that have a central atom."""
+        return np.flatnonzero(np.isfinite(self.atom_yx).all(axis=1))
+
+    @cached_property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Latent maps (H, W) on the pixels of the image, NaN outside the atoms."""
+        names = [f"z{k}" for k in range(1, self.model.config.latent_dim + 1)]
+        values = self.atoms.loc[self.used, names].to_numpy(dtype=np.float64)
+        drawn = pixel_maps(self.picks_yx[self.used], values, self.image.shape)
+        return dict(zip(names, drawn, strict=True))
+
+
+def atoms_table(
+    picks_yx: NDArray[np.float64],
+    patches: Patches,
+    reading: Reading,
+    calibration: Calibration | None,
+) -> pd.DataFrame:
+    """Make the table of ``atoms.csv``.
+
+    Parameters
+    ----------
+    picks_yx : (M, 2) array
+        All picks [px].
+    patches : Patches
+        Of N of the picks.
+    reading : Reading
+        Of the same N.
+    calibration : Calibration or None
+        Adds a ``_nm`` twin of every length in pixels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        M rows.
+    """
+    columns: dict[str, NDArray[Any]] = {"y_px": picks_yx[:, 0], "x_px": picks_yx[:, 1]}
+
+    def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        full = np.full(len(picks_yx), np.nan)
+        full[patches.index] = values
+        return full
+
+    for name, values in (
+        ("shift_{}_px", reading.shift_yx_px),
+        ("shift_{}_sd_px", reading.shift_sd_yx_px),
+        ("atom_{}_px", reading.atom_yx_px),
+        ("atom_{}_sd_px", reading.atom_sd_yx_px),
+    ):
+        for axis, column in zip("yx", values.T, strict=True):
+            columns[name.format(axis)] = spread(column)
+    for k in range(reading.z.shape[1]):
+        columns[f"z{k + 1}"] = spread(reading.z[:, k])
+        columns[f"z{k + 1}_sd"] = spread(reading.z_sd[:, k])
+    columns["residual"] = spread(reading.residual)
+    if calibration is not None:
+        size = dict(zip("yx", calibration.pixel_size_nm, strict=True))
+        for name in [name for name in columns if name.endswith("_px")]:
+            axis = "y" if "y" in name.split("_") else "x"
+            columns[f"{name[:-3]}_nm"] = columns[name] * size[axis]
+    columns["set_aside"] = patches.set_aside.astype(object)
+    return pd.DataFrame(columns)
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Figures of a run, as the command line prints them.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    dict
+        ``n_patches, epochs, noise_sigma, active_latents, seconds, peak_memory_mb, device``.
+    """
+    stages = ("find", "align", "train", "refine", "fields", "total")
+    return {
+        "n_patches": int(run.used.sum()),
+        "epochs": run.epochs,
+        "noise_sigma": run.diagnostics.noise_sigma,
+        "active_latents": run.diagnostics.active_latents,
+        "seconds": {stage: round(run.seconds.get(stage, 0.0), 3) for stage in stages},
+        "peak_memory_mb": run.peak_memory_mb,
+        "device": run.device,
+    }
