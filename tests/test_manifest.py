@@ -13,7 +13,7 @@ from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
 import napari_shiftvae
-from napari_shiftvae._reader import get_microscope_reader
+from napari_shiftvae._reader import get_microscope_reader, get_run_reader
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.formats import VENDOR_FORMATS
 
@@ -125,10 +125,20 @@ def test_file_without_an_image_is_refused(write_hspy: Callable[..., Path]) -> No
         reader(str(path))
 
 
+def test_damaged_run_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.shiftvae"
+    path.write_bytes(b"no zip")
+    reader = get_run_reader(str(path))
+    assert reader is not None
+    with pytest.raises(InputError, match=r"a\.shiftvae"):
+        reader(str(path))
+
+
 def test_other_files_are_left_to_others() -> None:
     assert get_microscope_reader("image.tif") is None
     assert get_microscope_reader(["a.dm3", "b.tif"]) is None
     assert get_microscope_reader([]) is None
+    assert get_run_reader("a.zip") is None
 
 
 def test_measured_dm3_is_calibrated(real_image: Callable[[str], Path]) -> None:

@@ -1,4 +1,4 @@
-"""Microscope vendors' files in napari, with scale, units, offset and axis labels."""
+"""Files that napari opens with this plugin: microscope vendors' images, and finished analyses."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +40,27 @@ def read_microscope_files(path: str | Sequence[str]) -> "list[LayerDataTuple]":
             name = stem if len(signals) == 1 else f"{stem} {signal.name}"
             layers.append(_image_layer(signal, name))
     return layers
+
+
+def get_run_reader(path: str | Sequence[str]) -> Reader | None:
+    """Offer to read `*.shiftvae` files."""
+    paths = _as_list(path)
+    known = all(Path(one).suffix.lower() == ".shiftvae" for one in paths)
+    return read_runs if paths and known else None
+
+
+def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
+    """Make the layers of each run file: atoms, latent maps, arrows.
+
+    Raises
+    ------
+    InputError
+        A file is no run file, or is damaged.
+    """
+    from napari_shiftvae.core.runfile import load_run
+    from napari_shiftvae.layers import run_to_layer_data
+
+    return [layer for one in _as_list(path) for layer in run_to_layer_data(load_run(one))]
 
 
 def _as_list(path: str | Sequence[str]) -> list[str]:

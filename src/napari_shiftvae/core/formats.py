@@ -27,7 +27,6 @@ VENDOR_FORMATS = {
     ".prz": "pantarhei",
     ".rpl": "ripple",
     ".ser": "tia",
-    ".unf": "semper",
 }
 
 _READ_WHOLE_BYTES = 2**30
