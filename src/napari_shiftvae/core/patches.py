@@ -141,7 +141,7 @@ def extract_patches(
     Raises
     ------
     InputError
-        If the window does not fit the image, or no window is left.
+        If the window does not fit the image, a position is not finite, or no window is left.
 
     Examples
     --------
@@ -158,6 +158,9 @@ def extract_patches(
             f"{height} x {width} px."
         )
     picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(picks).all():
+        first = int(np.isfinite(picks).all(axis=1).argmin()) + 1
+        raise InputError(f"Position {first} is not finite: give every atom a finite y and x.")
     corner = np.rint(picks - (patch_size_px - 1) / 2).astype(np.int64)
     remainder = picks - (corner + (patch_size_px - 1) / 2)
     set_aside = _reasons(image, picks, corner, patch_size_px)
@@ -231,8 +234,9 @@ def _reasons(
         y, x = corner[~outside].T
         inside = total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
         reasons[np.flatnonzero(~outside)[inside > 0]] = "masked"
-    for _, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
-        reasons[later] = "duplicate"
+    for earlier, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
+        if not reasons[earlier]:
+            reasons[later] = "duplicate"
     return reasons
 
 
