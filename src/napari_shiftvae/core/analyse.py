@@ -29,7 +29,9 @@ from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import TrainReport, start, train
 
 Stage = Literal["find", "align", "train", "refine", "fields"]
-SHIFT_PRIOR = 0.2  # of the distance between neighbours
+# Of the distance between neighbours. Picks are good to a pixel or so; a wide prior would let the
+# shift stand for the place of one sublattice within the other.
+SHIFT_PRIOR = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from napari_shiftvae.core.errors import InputError
 
-Normalisation = Literal["global", "patch"]
+Normalisation = Literal["flat", "global", "patch"]
 
 SMALLEST_PATCH_PX = 6
 DUPLICATE_PX = 0.5
@@ -114,7 +115,7 @@ def extract_patches(
     positions_yx: ArrayLike,
     patch_size_px: int,
     *,
-    normalisation: Normalisation = "global",
+    normalisation: Normalisation = "flat",
 ) -> Patches:
     """Cut a window around each pick.
 
@@ -130,9 +131,11 @@ def extract_patches(
         Picks (y, x) in pixels; (0, 0) is the centre of the first pixel.
     patch_size_px : int
         Side of the windows in pixels, even or odd.
-    normalisation : {"global", "patch"}
-        One offset and scale for all windows, or each window's own mean and standard deviation
-        (for sloped backgrounds; brightness differences between atoms are then lost).
+    normalisation : {"flat", "global", "patch"}
+        ``"flat"`` takes the slow background (wider than a window) off the image, so that
+        contamination and thickness do not drown the atoms, and uses one scale for all windows;
+        ``"global"`` uses one offset and scale and leaves the background; ``"patch"`` gives each
+        window its own offset and scale, and differences of contrast are lost.
 
     Returns
     -------
@@ -168,6 +171,8 @@ def extract_patches(
     if not len(index):
         raise InputError(_nothing_left(set_aside, patch_size_px))
     count = len(index)
+    if normalisation == "flat":
+        image = image - slow_background(image, patch_size_px)
     patches = Patches(
         frames=image[np.newaxis],
         frame=np.zeros(count, dtype=np.int64),
@@ -181,6 +186,32 @@ def extract_patches(
     )
     _normalise(patches, normalisation)
     return patches
+
+
+def slow_background(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """Smooth an image with three box filters, near enough to a Gaussian.
+
+    Parameters
+    ----------
+    image : (H, W) float32 array
+        NaN is left out of the averages.
+    sigma_px : float
+        Standard deviation of the Gaussian [px].
+
+    Returns
+    -------
+    (H, W) float32 array
+    """
+    valid = np.isfinite(image)
+    middle = np.median(image[valid])
+    smooth = np.where(valid, image - middle, 0).astype(np.float32)
+    weight = valid.astype(np.float32)
+    width = max(1, round(2 * sigma_px))  # three boxes of width w have variance (w^2 - 1) / 4
+    for _ in range(3):
+        smooth = ndimage.uniform_filter(smooth, width)
+        weight = ndimage.uniform_filter(weight, width)
+    background: NDArray[np.float32] = smooth / np.maximum(weight, 1e-6) + middle
+    return background
 
 
 def stack_patches(stack: NDArray[np.float32]) -> Patches:
@@ -263,7 +294,7 @@ def _normalise(patches: Patches, normalisation: Normalisation) -> None:
         window = patches.gather(rows).to(torch.float64)
         mean[rows] = window.mean(dim=(1, 2)).numpy()
         variance[rows] = window.var(dim=(1, 2), correction=0).numpy()
-    if normalisation == "global":
+    if normalisation != "patch":
         variance[:] = variance.mean() + mean.var()
         mean[:] = mean.mean()
     scale = np.sqrt(variance)

@@ -32,13 +32,14 @@ class AnalysisConfig:
         Lowest strength of an atom, as `atoms.find_atoms` takes it.
     patch_size_px : int, optional
         Side of the windows [px]; by default they hold the ring of nearest neighbours.
-    normalisation : {"global", "patch"}
-        One intensity scale for all windows, or each window's own.
+    normalisation : {"flat", "global", "patch"}
+        Slow background removed and one scale of intensity; one offset and scale; or each window's
+        own offset and scale.
     latent_dim : int
         Number of content latents.
     decoder : {"fourier", "coordinate"}
     shift_prior_px : float, optional
-        Standard deviation of the shift's prior [px]; a fifth of the separation by default.
+        Standard deviation of the shift's prior [px]; a twentieth of the separation by default.
     band_limit : float, optional
         Highest frequency of the Fourier decoder [cycles/px]; from the power spectrum by default.
     train : TrainConfig
@@ -53,7 +54,7 @@ class AnalysisConfig:
     separation_px: float | None = None
     threshold: float | None = None
     patch_size_px: int | None = None
-    normalisation: Normalisation = "global"
+    normalisation: Normalisation = "flat"
     latent_dim: int = 2
     decoder: DecoderKind = "fourier"
     shift_prior_px: float | None = None
@@ -65,7 +66,7 @@ class AnalysisConfig:
     def __post_init__(self) -> None:
         choices = {
             "sampling": ("atoms", "grid", "random"),
-            "normalisation": ("global", "patch"),
+            "normalisation": ("flat", "global", "patch"),
             "decoder": ("fourier", "coordinate"),
             "device": ("auto", "cpu", "cuda", "mps"),
         }
