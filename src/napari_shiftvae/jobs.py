@@ -1,0 +1,205 @@
+"""What the dock has done in a thread: the core's calls, with the dock's settings. No Qt, no layers.
+
+Torch is imported here inside the functions, that is in the thread: it takes seconds to load.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.atoms import Candidates, FoundAtoms
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.session import FindSettings, TrainSettings
+
+GRID_SIDE = 9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """An analysis and the picture of its decoder.
+
+    Attributes
+    ----------
+    run : Run
+    grid : (n * P, n * P) float32 array
+        Decoded patterns over the first two latents.
+    """
+
+    run: Run
+    grid: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Survey:
+    """How picks and patch size go together.
+
+    Attributes
+    ----------
+    patch_size_px : int
+        As asked for, or by default for these picks.
+    set_aside : (N,) str array
+        Why a pick has no patch, "" where it has one.
+    """
+
+    patch_size_px: int
+    set_aside: NDArray[np.str_]
+
+
+def find(image: MicroscopeImage, settings: FindSettings) -> tuple[Candidates, FoundAtoms]:
+    """Find all places where an atom could be, and choose among them."""
+    from napari_shiftvae.core.atoms import candidates
+
+    possible = candidates(
+        as_float_image(image.data), separation_px=settings.separation_px, dark=settings.dark
+    )
+    return possible, choose(possible, settings.threshold)
+
+
+def choose(possible: Candidates, threshold: float | None) -> FoundAtoms:
+    """Choose among the places found; fast enough to follow a slider."""
+    from napari_shiftvae.core.atoms import select
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an empty result is said in the dock
+        return select(possible, threshold)
+
+
+def survey(
+    image: MicroscopeImage,
+    positions_yx: NDArray[np.float64],
+    separation_px: float | None,
+    patch_size_px: int | None,
+) -> Survey:
+    """Find out the default patch size and which picks have no patch of their own."""
+    from napari_shiftvae.core.errors import InputError
+    from napari_shiftvae.core.lattice import neighbour_distance
+    from napari_shiftvae.core.patches import default_patch_size, extract_patches
+
+    separation = separation_px or neighbour_distance(positions_yx)
+    size = patch_size_px or min(default_patch_size(separation), *image.data.shape)
+    try:
+        set_aside = extract_patches(as_float_image(image.data), positions_yx, size).set_aside
+    except InputError:  # no patch at all; said when one tries to train
+        set_aside = np.full(len(positions_yx), "border")
+    return Survey(patch_size_px=size, set_aside=set_aside)
+
+
+def calibration_of(path: Path) -> Calibration | None:
+    """Read what a file says about the size of its pixels; None where it cannot be read."""
+    from napari_shiftvae.core.errors import InputError
+
+    try:
+        return read_image(path).calibration
+    except InputError:
+        return None
+
+
+def config_for(
+    find_settings: FindSettings, train_settings: TrainSettings, *, device: str
+) -> AnalysisConfig:
+    """Put the settings of the tabs together."""
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.train import TrainConfig
+
+    return AnalysisConfig(
+        dark=find_settings.dark,
+        separation_px=find_settings.separation_px,
+        threshold=find_settings.threshold,
+        patch_size_px=train_settings.patch_size_px,
+        latent_dim=train_settings.latent_dim,
+        decoder=train_settings.decoder,
+        shift_prior_px=train_settings.shift_prior_px,
+        device=device,
+        train=TrainConfig(
+            epochs=train_settings.epochs,
+            batch_size=train_settings.batch_size,
+            kl_shift=train_settings.kl_shift,
+            kl_content=train_settings.kl_content,
+            seed=train_settings.seed,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """What to analyse and how.
+
+    Attributes
+    ----------
+    image : MicroscopeImage
+    find : FindSettings
+    train : TrainSettings
+    device : str
+    positions_yx : (N, 2) array or None
+        Picks [px]; atoms are found where None.
+    resume : Run or None
+        Run to train on.
+    """
+
+    image: MicroscopeImage
+    find: FindSettings
+    train: TrainSettings
+    device: str
+    positions_yx: NDArray[np.float64] | None
+    resume: Run | None
+
+
+def analysis(order: Order) -> Generator[Progress, Any, Finished]:
+    """Analyse an image, and have its decoder drawn."""
+    from napari_shiftvae.core.analyse import analyse
+
+    config = config_for(order.find, order.train, device=order.device)
+    run = yield from analyse(
+        order.image, config, positions_yx=order.positions_yx, resume=order.resume
+    )
+    return Finished(run=run, grid=decoder_grid(run, GRID_SIDE))
+
+
+def decoder_grid(run: Run, side: int) -> NDArray[np.float32]:
+    """Decode patterns over the populated part of latent space.
+
+    Parameters
+    ----------
+    run : Run
+    side : int
+        Number of patterns n along each latent.
+
+    Returns
+    -------
+    (n * P, n * P) float32 array
+        z1 grows to the right and z2 upwards, from the 2nd to the 98th percentile; the other
+        latents are zero. With one latent, (P, n * P).
+    """
+    import torch
+
+    names = [name for name in ("z1", "z2") if name in run.atoms]
+    ranges = [
+        np.linspace(*np.nanpercentile(run.atoms[name], (2, 98)), side, dtype=np.float32)
+        for name in names
+    ]
+    z1 = ranges[0]
+    z2 = ranges[1][::-1] if len(ranges) > 1 else np.zeros(1, dtype=np.float32)
+    size = run.model.config.patch_size_px
+    z = torch.zeros(len(z2) * side, run.model.config.latent_dim)
+    z[:, 0] = torch.from_numpy(np.tile(z1, len(z2)))
+    if len(ranges) > 1:
+        z[:, 1] = torch.from_numpy(np.repeat(z2, side))
+    device = run.model.variance.device
+    with torch.no_grad():
+        patterns = run.model.decode(z.to(device), torch.zeros(len(z), 2, device=device)).cpu()
+    tiles = patterns.numpy().reshape(len(z2), side, size, size)
+    return tiles.swapaxes(1, 2).reshape(-1, side * size)

@@ -1,0 +1,362 @@
+"""Keeps the viewer's layers in step with a session. No Qt.
+
+Only layers made here are changed here, and of these the ones that hold a finished analysis no
+more: an edit or a second run starts new layers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Layer, Points, Shapes, Vectors
+
+from napari_shiftvae import layers as to_layers
+from napari_shiftvae.session import Picks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import napari
+    from napari.types import LayerDataTuple
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.session import Session
+
+RUN = "shiftvae_run"  # key of a layer's metadata
+# The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
+RECOLOUR_SHARE = 0.1
+RECOLOUR_EVERY_S = 0.25
+
+
+@dataclass(kw_only=True)
+class Target:
+    """What a run that is at work is for; the image may be renamed or deleted meanwhile."""
+
+    key: object
+    name: str
+    place: Mapping[str, Any]
+    image: Image
+    atoms: Points | None = None
+
+
+class Overlay:
+    """The layers of the analyses in one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    session : Session
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, session: Session) -> None:
+        self._viewer = viewer
+        self._session = session
+        self.image: Image | None = None
+        self._atoms: dict[object, Points] = {}
+        self._square: Shapes | None = None
+        self._square_size_px: int | None = None
+        self._target: Target | None = None
+        self._syncing = False
+        self._next_recolour = 0.0
+        session.picks_changed.connect(self._show_picks)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def close(self) -> None:
+        """Stop listening, take the patch square away."""
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._session.picks_changed.disconnect(self._show_picks)
+        self.show_square(None)
+        for layer in self._atoms.values():
+            layer.events.data.disconnect(self._on_atoms_edited)
+
+    # -- image and picks -----------------------------------------------------------------------
+
+    def choose(self, image: Image | None) -> None:
+        """Turn to the analysis of an image layer."""
+        self.image = image
+        self._session.choose(None if image is None else image.unique_id)
+        self._draw_square()
+
+    @property
+    def atoms(self) -> Points | None:
+        """Layer of the picks, None before there are any."""
+        return self._atoms.get(self._session.key)
+
+    def selected(self) -> list[int]:
+        """Rows of the picks that are selected in the atoms layer."""
+        return [] if self.atoms is None else sorted(self.atoms.selected_data)
+
+    def _show_picks(self, picks: Picks) -> None:
+        if self._syncing or self.image is None:
+            return
+        layer = self.atoms
+        if layer is not None and np.array_equal(layer.data, picks.positions_yx):
+            return
+        if layer is None or RUN in layer.metadata:
+            if not len(picks):
+                return
+            if layer is not None:
+                self._hide_run(layer.metadata[RUN])
+            self._add_atoms(picks)
+            return
+        with self._quietly():
+            layer.selected_data = set()
+            layer.data = picks.positions_yx
+            layer.features = {"by_hand": picks.by_hand}
+            layer.size = to_layers.dot_size_px(picks.positions_yx)
+            layer.face_color = "transparent"
+            layer.border_color = to_layers.ring_colours(picks.by_hand, None)
+        self._draw_square()
+
+    def _add_atoms(self, picks: Picks) -> Points:
+        assert self.image is not None  # noqa: S101 - a caller's mistake, not a user's
+        data = to_layers.atoms_layer(picks, self.image.name, to_layers.spatial(self.image))
+        old = self.atoms
+        if old is not None:
+            old.events.data.disconnect(self._on_atoms_edited)
+        (layer,) = self._add([data])
+        layer.events.data.connect(self._on_atoms_edited)
+        self._atoms[self._session.key] = layer
+        self._draw_square()
+        return layer
+
+    def _on_atoms_edited(self, event: Any) -> None:
+        """Take over what was done with napari's own point tools."""
+        if self._syncing or str(event.action) not in {"added", "removed", "changed"}:
+            return
+        if event.source is not self.atoms:
+            return
+        with self._quietly():
+            self._session.change_picks(self._session.picks.edited(event.source.data))
+
+    def mark_set_aside(self, set_aside: NDArray[np.str_]) -> None:
+        """Ring the atoms without a patch in another colour; one reason (or "") for each pick."""
+        layer, picks = self.atoms, self._session.picks
+        if layer is None or RUN in layer.metadata or len(set_aside) != len(layer.data):
+            return
+        with self._quietly():
+            layer.border_color = to_layers.ring_colours(picks.by_hand, set_aside)
+            layer.features = {"by_hand": picks.by_hand, "set_aside": set_aside}
+
+    # -- patch square --------------------------------------------------------------------------
+
+    def show_square(self, patch_size_px: int | None) -> None:
+        """Draw the patch at the selected atom or one near the centre; None takes it away."""
+        self._square_size_px = patch_size_px
+        self._draw_square()
+
+    def _draw_square(self) -> None:
+        size, layer = self._square_size_px, self._square
+        if size is None or self.image is None or self.image.ndim != 2:
+            if layer is not None and layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+            self._square = None
+            return
+        centre = self._square_centre()
+        corner = np.rint(centre - (size - 1) / 2) - 0.5
+        box = corner + size * np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
+        if layer is not None and layer.data and np.allclose(layer.data[0], box):
+            return
+        if layer is None:
+            look = {
+                "name": f"{self.image.name} patch",
+                "shape_type": "rectangle",
+                "face_color": "transparent",
+                "edge_color": "white",
+                "edge_width": max(0.5, size / 40),
+                **to_layers.spatial(self.image),
+            }
+            (self._square,) = self._add([([box], look, "shapes")])
+            self._square.editable = False
+        else:
+            layer.data = [box]
+
+    def _square_centre(self) -> NDArray[np.float64]:
+        assert self.image is not None  # noqa: S101
+        middle = (np.array(self.image.data.shape) - 1) / 2
+        positions = self._session.picks.positions_yx
+        if not len(positions):
+            return middle
+        chosen = [row for row in self.selected() if row < len(positions)]
+        if chosen:
+            return positions[chosen[-1]]
+        return positions[np.linalg.norm(positions - middle, axis=1).argmin()]
+
+    # -- runs ----------------------------------------------------------------------------------
+
+    def begin(self) -> Target:
+        """Get the layers ready for a run on the chosen image and its picks."""
+        assert self.image is not None  # noqa: S101
+        layer = self.atoms
+        if layer is not None and RUN in layer.metadata:
+            self._hide_run(layer.metadata[RUN])
+            layer = self._add_atoms(self._session.picks)
+        self._target = Target(
+            key=self._session.key,
+            name=self.image.name,
+            place=to_layers.spatial(self.image),
+            image=self.image,
+            atoms=layer,
+        )
+        self._next_recolour = 0.0
+        return self._target
+
+    def recolour(self, progress: Progress) -> None:
+        """Colour the atoms by the first latent as it is now, at most a few times a second."""
+        layer = self.atoms if self._target is None else self._target.atoms or self.atoms
+        began = time.perf_counter()
+        report, index = progress.report, progress.index
+        if report is None or index is None or layer is None or began < self._next_recolour:
+            return
+        if layer not in self._viewer.layers or RUN in layer.metadata:
+            return
+        colours = layer.face_color
+        if index.max() >= len(colours):
+            return  # atoms were deleted meanwhile
+        # In place, then the event: half the time of assigning, which copies and checks (5 ms
+        # instead of 11 ms for 5,000 atoms); the table of features follows at the end.
+        colours[index] = to_layers.latent_colours(report.latents[:, 0])
+        layer.events.face_color()
+        spent = time.perf_counter() - began
+        self._next_recolour = began + max(RECOLOUR_EVERY_S, spent / RECOLOUR_SHARE)
+
+    def end(self, run: Run | None) -> None:
+        """Show the result of the run that was begun; None where it has none."""
+        target, self._target = self._target, None
+        if target is None:
+            return
+        layer = target.atoms or self._atoms.get(target.key)
+        alive = layer is not None and layer in self._viewer.layers
+        if run is None:
+            if alive and RUN not in layer.metadata:
+                layer.face_color = "transparent"
+            return
+        positions = run.atoms[["y_px", "x_px"]].to_numpy()
+        place = to_layers.spatial(target.image)  # as it lies now, had it been moved
+        name = target.image.name
+        *below, atoms = to_layers.run_layers(run, name, place)
+        for _, kwargs, _ in (*below, atoms):
+            kwargs.setdefault("metadata", {})[RUN] = run
+        if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
+            self._colour_atoms(layer, run, atoms[1])
+            self._add(below, under=layer)
+        else:
+            *_, layer = self._add([*below, atoms])
+            if target.key not in self._atoms:
+                layer.events.data.connect(self._on_atoms_edited)
+                self._atoms[target.key] = layer
+
+    def _colour_atoms(self, layer: Points, run: Run, look: Mapping[str, Any]) -> None:
+        with self._quietly():
+            layer.features = look["features"]
+            layer.face_colormap = look["face_colormap"]
+            layer.face_contrast_limits = look["face_contrast_limits"]
+            layer.face_color = look["face_color"]
+            layer.border_color = look["border_color"]
+            layer.border_width = look["border_width"]
+            layer.metadata = {**layer.metadata, RUN: run}
+
+    def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
+        """Layers of a finished run that are still there, of one kind."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if layer.metadata.get(RUN) is run and isinstance(layer, kind)
+        ]
+
+    def arrows_of(self, run: Run) -> Vectors | None:
+        """Arrows of a finished run, None where they were deleted."""
+        found = self.of_run(run, Vectors)
+        return found[0] if found else None  # type: ignore[return-value]
+
+    def show_arrows(
+        self, run: Run, *, visible: bool, reading: to_layers.Reading, gain: float
+    ) -> None:
+        """Show the arrows of a run, made anew where they were deleted."""
+        layer = self.arrows_of(run)
+        if layer is None:
+            if not visible or self.image is None:
+                return
+            place = to_layers.spatial(self.image)
+            data = to_layers.arrows_layer(run.atoms, self.image.name, place, reading, gain)
+            data[1]["metadata"][RUN] = run
+            self._add([data], under=self.atoms)
+            return
+        if layer.metadata.get("reading") != reading:
+            vectors, kwargs, _ = to_layers.arrows_layer(run.atoms, "", {}, reading, gain)
+            layer.data = vectors
+            layer.features = kwargs["features"]
+            layer.edge_contrast_limits = kwargs["edge_contrast_limits"]
+            layer.edge_color = kwargs["edge_color"]
+            layer.metadata = {**layer.metadata, "reading": reading}
+        if layer.length != gain:
+            layer.length = gain
+        layer.visible = visible
+
+    def show_map(self, run: Run, latent: str | None) -> None:
+        """Show the map of one latent of a run and hide the others."""
+        for layer in self.of_run(run, Image):
+            layer.visible = layer.metadata.get("latent") == latent
+
+    def shown_map(self, run: Run) -> str | None:
+        """Which latent's map is visible, None where none is."""
+        shown = [
+            str(layer.metadata["latent"]) for layer in self.of_run(run, Image) if layer.visible
+        ]
+        return shown[-1] if shown else None
+
+    def _hide_run(self, run: Run) -> None:
+        for layer in self.of_run(run):
+            layer.visible = False
+
+    # -- viewer --------------------------------------------------------------------------------
+
+    def _add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
+        """Add layers without changing what the user has selected."""
+        selected = set(self._viewer.layers.selection)
+        made = [Layer.create(*one) for one in data]
+        for layer in made:
+            at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
+            self._viewer.layers.insert(at, layer)
+        self._viewer.layers.selection = selected & set(self._viewer.layers)
+        return made
+
+    def _on_removed(self, event: Any) -> None:
+        layer = event.value
+        if layer is self._square:
+            self._square = None
+        for key, atoms in list(self._atoms.items()):
+            if atoms is layer:
+                layer.events.data.disconnect(self._on_atoms_edited)
+                del self._atoms[key]
+                if key == self._session.key and self._target is None:
+                    # its picks are gone with it, but can be had back with undo
+                    self._session.change_picks(Picks.none())
+
+    def _quietly(self) -> _Flag:
+        return _Flag(self)
+
+
+class _Flag:
+    """While entered, an overlay does not take its own changes for the user's."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self._overlay = overlay
+
+    def __enter__(self) -> None:
+        self._overlay._syncing = True  # noqa: SLF001
+
+    def __exit__(self, *_: object) -> None:
+        self._overlay._syncing = False  # noqa: SLF001
+
+
+def image_layers(viewer: napari.viewer.Viewer) -> Iterator[Image]:
+    """Image layers that can be analysed: not those made by an analysis."""
+    for layer in viewer.layers:
+        if isinstance(layer, Image) and RUN not in layer.metadata:
+            yield layer

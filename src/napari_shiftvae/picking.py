@@ -1,0 +1,116 @@
+"""Adding, moving and deleting atoms with the mouse on the canvas. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_shiftvae.layers import dot_size_px, in_pixels
+
+if TYPE_CHECKING:
+    import napari
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.overlay import Overlay
+    from napari_shiftvae.session import Session
+
+CLICK_PX = 4  # the mouse moves less than so many canvas pixels in a click
+REACH_PX = 6  # an atom is hit from so many canvas pixels away, or from inside its dot
+
+
+class PickTool:
+    """While on, clicks on the canvas edit the picks of the chosen image.
+
+    A click on an empty place adds an atom there, one on an atom selects it, one with Shift
+    deletes it; dragging an atom moves it; dragging elsewhere pans as always. napari's own point
+    tools misplace atoms where layers have different units of length, which is why there is
+    this one.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, session: Session, overlay: Overlay) -> None:
+        self._viewer = viewer
+        self._session = session
+        self._overlay = overlay
+        self._on = False
+
+    @property
+    def on(self) -> bool:
+        """Whether clicks edit."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on == self._on:
+            return
+        self._on = on
+        if on:
+            self._viewer.mouse_drag_callbacks.append(self._on_press)
+        else:
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        if on and self._overlay.atoms is not None:
+            self._viewer.layers.selection.active = self._overlay.atoms
+
+    def _on_press(self, _: Any, event: Any) -> Generator[None, None, None]:
+        image = self._overlay.image
+        if event.button != 1 or image is None or image.ndim != 2 or self._viewer.dims.ndisplay != 2:
+            return
+        pressed_at, pressed = np.array(event.pos), self._place(event)
+        hit = self._session.picks.nearest(pressed, self._reach(event))
+        grip = np.zeros(2) if hit is None else self._session.picks.positions_yx[hit] - pressed
+        dragged = False
+        yield
+        while event.type == "mouse_move":
+            if dragged or np.linalg.norm(np.array(event.pos) - pressed_at) > CLICK_PX:
+                dragged = True
+            if hit is not None:
+                event.handled = True  # or the canvas would pan
+                if dragged:
+                    self._move(hit, self._place(event) + grip)
+            yield
+        self._session.end_step()
+        if dragged:
+            return
+        if hit is None:
+            self._add(pressed)
+        elif "Shift" in event.modifiers:
+            self._session.change_picks(self._session.picks.without([hit]))
+        elif self._overlay.atoms is not None:
+            self._overlay.atoms.selected_data = {hit}
+
+    def _place(self, event: Any) -> NDArray[np.float64]:
+        return in_pixels(self._overlay.image, event.position, self._viewer.layers.units)
+
+    def _reach(self, event: Any) -> float:
+        """How near to an atom a click hits it, in pixels of the image."""
+        step = 1 / self._viewer.scene.camera.zoom  # world units of a canvas pixel
+        here = np.asarray(event.position, dtype=float)
+        there = here.copy()
+        there[-1] += REACH_PX * step
+        units = self._viewer.layers.units
+        image = self._overlay.image
+        on_canvas = np.linalg.norm(in_pixels(image, there, units) - in_pixels(image, here, units))
+        return max(float(on_canvas), dot_size_px(self._session.picks.positions_yx) / 2)
+
+    def _inside(self, position_yx: NDArray[np.float64]) -> bool:
+        shape = np.array(self._overlay.image.data.shape)
+        return bool(((position_yx >= -0.5) & (position_yx <= shape - 0.5)).all())
+
+    def _add(self, position_yx: NDArray[np.float64]) -> None:
+        if not self._inside(position_yx):
+            self._session.say("That is outside the image; click on it to add an atom.")
+            return
+        self._session.change_picks(self._session.picks.added(position_yx))
+
+    def _move(self, index: int, position_yx: NDArray[np.float64]) -> None:
+        if self._inside(position_yx) and index < len(self._session.picks):
+            self._session.change_picks(self._session.picks.moved(index, position_yx), step="drag")
+
+    def delete_selected(self) -> None:
+        """Delete the picks that are selected in the atoms layer."""
+        rows = self._overlay.selected()
+        if rows:
+            self._session.change_picks(self._session.picks.without(rows))
+        else:
+            self._session.say("No atom is selected; click one first.")

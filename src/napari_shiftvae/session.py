@@ -1,0 +1,365 @@
+"""The state of one analysis in the viewer: picks, settings, progress, result. No Qt, no layers.
+
+Panels and layers listen to a `Session` and never to each other, so that all of what the dock does
+can be tested without a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from psygnal import Signal
+from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
+
+Activity = Literal["idle", "finding", "running", "stopping"]
+UNDO_STEPS = 200
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picks:
+    """Atoms marked in an image.
+
+    Attributes
+    ----------
+    positions_yx : (N, 2) float64 array
+        Pixels (y, x).
+    by_hand : (N,) bool array
+        True for what a person clicked or moved; no automatic step takes these away.
+    """
+
+    positions_yx: NDArray[np.float64]
+    by_hand: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.positions_yx.shape != (len(self.by_hand), 2):
+            raise ValueError(
+                f"positions_yx has shape {self.positions_yx.shape}; "
+                f"({len(self.by_hand)}, 2) is needed, one row for each flag in by_hand"
+            )
+
+    def __len__(self) -> int:
+        return len(self.positions_yx)
+
+    @classmethod
+    def none(cls) -> Picks:
+        """No atoms."""
+        return cls(positions_yx=np.empty((0, 2)), by_hand=np.empty(0, dtype=bool))
+
+    @classmethod
+    def of(cls, positions_yx: ArrayLike, by_hand: ArrayLike) -> Picks:
+        """Make picks from anything like arrays, copied."""
+        return cls(
+            positions_yx=np.array(positions_yx, dtype=float).reshape(-1, 2),
+            by_hand=np.array(by_hand, dtype=bool),
+        )
+
+    def added(self, position_yx: ArrayLike) -> Picks:
+        """Add one pick, made by hand, at the end."""
+        return Picks(
+            positions_yx=np.vstack([self.positions_yx, np.asarray(position_yx, dtype=float)]),
+            by_hand=np.append(self.by_hand, True),
+        )
+
+    def moved(self, index: int, position_yx: ArrayLike) -> Picks:
+        """Put one pick elsewhere, which makes it a pick by hand."""
+        positions, by_hand = self.positions_yx.copy(), self.by_hand.copy()
+        positions[index] = position_yx
+        by_hand[index] = True
+        return Picks(positions_yx=positions, by_hand=by_hand)
+
+    def without(self, indices: Iterable[int]) -> Picks:
+        """Leave out some rows."""
+        keep = np.ones(len(self), dtype=bool)
+        keep[list(indices)] = False
+        return Picks(positions_yx=self.positions_yx[keep], by_hand=self.by_hand[keep])
+
+    def with_found(self, found_yx: ArrayLike, distance_px: float) -> Picks:
+        """Keep the picks made by hand, and add the found ones that are not near them.
+
+        Parameters
+        ----------
+        found_yx : (N, 2) array-like
+            What an automatic step found, pixels (y, x).
+        distance_px : float
+            A found position nearer than this to a pick by hand is the same atom.
+
+        Returns
+        -------
+        Picks
+            By hand first.
+        """
+        found = np.asarray(found_yx, dtype=float).reshape(-1, 2)
+        hand = self.positions_yx[self.by_hand]
+        if len(hand) and len(found):
+            nearest, _ = cKDTree(hand).query(found)
+            found = found[nearest >= distance_px]
+        return Picks(
+            positions_yx=np.vstack([hand, found]),
+            by_hand=np.arange(len(hand) + len(found)) < len(hand),
+        )
+
+    def edited(self, positions_yx: ArrayLike) -> Picks:
+        """Carry the flags over to an edited table: a row that was not there before is by hand."""
+        positions = np.array(positions_yx, dtype=float).reshape(-1, 2)
+        before = {
+            tuple(row): bool(hand)
+            for row, hand in zip(self.positions_yx.tolist(), self.by_hand, strict=True)
+        }
+        flags = [before.get(tuple(row), True) for row in positions.tolist()]
+        return Picks(positions_yx=positions, by_hand=np.array(flags, dtype=bool))
+
+    def nearest(self, position_yx: ArrayLike, within_px: float) -> int | None:
+        """Row of the pick nearest to a position, None where none is that near."""
+        if not len(self):
+            return None
+        distance = np.linalg.norm(self.positions_yx - np.asarray(position_yx), axis=1)
+        index = int(distance.argmin())
+        return index if distance[index] <= within_px else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindSettings:
+    """How atoms are found; the fields are those of `AnalysisConfig`.
+
+    Parameters
+    ----------
+    dark : bool
+        Atoms are dark on bright.
+    separation_px : float, optional
+        Distance between neighbouring atoms [px], estimated where None.
+    threshold : float, optional
+        How strong a spot must be to be an atom, chosen from the image where None.
+    """
+
+    dark: bool = False
+    separation_px: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How the model is trained; the fields are those of `AnalysisConfig`.
+
+    Parameters
+    ----------
+    patch_size_px : int, optional
+        Side of the square cut around each atom [px], from the atoms' distance where None.
+    latent_dim : int
+        Number of content latents.
+    decoder : {"fourier", "coordinate"}
+    shift_prior_px : float, optional
+        Standard deviation of the shift's prior [px], from the atoms' distance where None.
+    kl_shift, kl_content : float
+        Weights of the Kullback-Leibler terms.
+    epochs : int, optional
+        Passes over all patches, from their number where None.
+    batch_size : int
+    seed : int
+    """
+
+    patch_size_px: int | None = None
+    latent_dim: int = 2
+    decoder: Literal["fourier", "coordinate"] = "fourier"
+    shift_prior_px: float | None = None
+    kl_shift: float = 1.0
+    kl_content: float = 1.0
+    epochs: int | None = None
+    batch_size: int = 128
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class _Analysis:
+    """What belongs to one image and waits while another one is chosen."""
+
+    picks: Picks = field(default_factory=Picks.none)
+    undo: list[Picks] = field(default_factory=list)
+    redo: list[Picks] = field(default_factory=list)
+    # while it stays the same, changes make one step for undo (a slider being dragged)
+    step: str = ""
+    separation_px: float | None = None
+    run: Run | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One point of the training curve: epoch, loss terms per patch in nats."""
+
+    epoch: float
+    reconstruction: float
+    kl: float
+
+
+class Session:
+    """State of the analysis of the chosen image.
+
+    Signals
+    -------
+    image_changed
+        Another image was chosen (or none).
+    picks_changed
+        The picks are others than before.
+    activity_changed
+        ``"idle"``, ``"finding"``, ``"running"`` or ``"stopping"``.
+    progressed
+        A `Progress` of the analysis at work.
+    run_changed
+        A `Run` was finished, restored or, with None, there is none for this image.
+    said
+        A sentence for the user, and whether it is about something wrong.
+    """
+
+    image_changed = Signal()
+    picks_changed = Signal(Picks)
+    activity_changed = Signal(str)
+    progressed = Signal(object)
+    run_changed = Signal(object)
+    said = Signal(str, bool)
+
+    def __init__(self) -> None:
+        self._shelf: dict[Hashable, _Analysis] = {}
+        self._now = _Analysis()
+        self._key: Hashable = None
+        self._activity: Activity = "idle"
+        self.losses: list[Loss] = []
+        self.last_progress: Progress | None = None
+
+    # -- image ---------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Hashable:
+        """What the chosen image is known by, None where there is none."""
+        return self._key
+
+    def choose(self, key: Hashable) -> None:
+        """Turn to an image; its picks and its run are as they were left."""
+        if key == self._key:
+            return
+        self._key = key
+        self._now = _Analysis() if key is None else self._shelf.setdefault(key, _Analysis())
+        self.image_changed.emit()
+        self.picks_changed.emit(self.picks)
+        self.run_changed.emit(self.run)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop all that is known about an image that is gone."""
+        self._shelf.pop(key, None)
+        if key == self._key:
+            self.choose(None)
+
+    # -- picks ---------------------------------------------------------------------------------
+
+    @property
+    def picks(self) -> Picks:
+        """The picks as they are now."""
+        return self._now.picks
+
+    @property
+    def separation_px(self) -> float | None:
+        """Distance between neighbouring atoms in pixels, as last estimated or typed."""
+        return self._now.separation_px
+
+    def change_picks(self, picks: Picks, *, step: str = "") -> None:
+        """Replace the picks, undoably; changes that share a named step are undone together."""
+        now = self._now
+        if not step or step != now.step:
+            now.undo = [*now.undo[1 - UNDO_STEPS :], now.picks]
+        now.step = step
+        now.redo = []
+        now.picks = picks
+        self.picks_changed.emit(picks)
+
+    def put_found(
+        self, found_yx: NDArray[np.float64], separation_px: float, *, step: str = "find"
+    ) -> None:
+        """Take over what an automatic step found, beside the picks made by hand."""
+        self._now.separation_px = separation_px
+        self.change_picks(self.picks.with_found(found_yx, separation_px / 2), step=step)
+
+    def end_step(self) -> None:
+        """Let the next change be a step of its own for undo."""
+        self._now.step = ""
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        return bool(self._now.undo)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a change to make again."""
+        return bool(self._now.redo)
+
+    def undo(self) -> None:
+        """Take back the last change of the picks."""
+        if self.can_undo:
+            self._now.redo.append(self.picks)
+            self._restore(self._now.undo.pop())
+
+    def redo(self) -> None:
+        """Make the change again that was taken back last."""
+        if self.can_redo:
+            self._now.undo.append(self.picks)
+            self._restore(self._now.redo.pop())
+
+    def _restore(self, picks: Picks) -> None:
+        self._now.picks = picks
+        self._now.step = ""
+        self.picks_changed.emit(picks)
+
+    # -- analysis ------------------------------------------------------------------------------
+
+    @property
+    def activity(self) -> Activity:
+        """What is being done at the moment."""
+        return self._activity
+
+    @activity.setter
+    def activity(self, activity: Activity) -> None:
+        if activity != self._activity:
+            self._activity = activity
+            self.activity_changed.emit(activity)
+
+    @property
+    def run(self) -> Run | None:
+        """The last finished analysis of the chosen image."""
+        return self._now.run
+
+    def begin(self, *, keep_losses: bool = False) -> None:
+        """Get ready for a new analysis; a resumed one continues its curve."""
+        if not keep_losses:
+            self.losses = []
+        self.last_progress = None
+        self.activity = "running"
+
+    def take_progress(self, progress: Progress) -> None:
+        """Note how far the analysis is."""
+        report = progress.report
+        if report is not None:
+            kl = float(report.kl_shift + np.sum(report.kl_latents))
+            self.losses.append(
+                Loss(epoch=report.epoch, reconstruction=float(report.reconstruction), kl=kl)
+            )
+        self.last_progress = progress
+        self.progressed.emit(progress)
+
+    def finish(self, run: Run, key: Hashable) -> None:
+        """Keep the result with the image it belongs to, which need not be the chosen one."""
+        if key == self._key:
+            self._now.run = run
+            self.run_changed.emit(run)
+        elif key in self._shelf:
+            self._shelf[key] = replace(self._shelf[key], run=run)
+
+    def say(self, sentence: str, *, wrong: bool = False) -> None:
+        """Tell the user something, in one sentence."""
+        self.said.emit(sentence, wrong)

@@ -1,0 +1,197 @@
+"""The Atoms tab: find atoms, and put right by hand what was found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QGridLayout,
+    QHBoxLayout,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_shiftvae.session import FindSettings
+from napari_shiftvae.widgets.form import (
+    button,
+    label,
+    optional,
+    real,
+    rows,
+    set_optional,
+)
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from napari_shiftvae.session import Picks
+
+
+class FindForm(QWidget):
+    """Edits one `FindSettings`."""
+
+    valueChanged = Signal(object)  # FindSettings
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._threshold: float | None = None
+        self.bright = QRadioButton("bright")
+        self.bright.setToolTip("Atoms are bright on dark, as in HAADF and ADF images.")
+        self.dark = QRadioButton("dark")
+        self.dark.setToolTip("Atoms are dark on bright, as in ABF images.")
+        self._contrast = QButtonGroup(self)
+        contrast = QHBoxLayout()
+        for one in (self.bright, self.dark):
+            self._contrast.addButton(one)
+            contrast.addWidget(one)
+        contrast.addStretch(1)
+        self.separation = real(
+            2.0,
+            500.0,
+            0.5,
+            "Distance between neighbouring atoms. 'auto' estimates it from the image.",
+            unit="px",
+            auto=True,
+        )
+        self.separation_note = label()
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0.0, 1.0)
+        self.threshold.setSingleStep(0.01)
+        self.threshold.setDecimals(2)
+        self.threshold.setToolTip(
+            "How strong a spot must be to count as an atom, as a fraction of the strongest ones. "
+            "The circles on the image follow while you drag."
+        )
+        layout = rows(self)
+        layout.addRow("Atoms are", contrast)
+        layout.addRow("Separation", self.separation)
+        layout.addRow("", self.separation_note)
+        layout.addRow("Threshold", self.threshold)
+        self.setValue(FindSettings())
+        self.dark.toggled.connect(self._on_changed)
+        self.separation.valueChanged.connect(self._on_changed)
+        self.threshold.valueChanged.connect(self._on_threshold)
+
+    def value(self) -> FindSettings:
+        """Settings as they stand in the form."""
+        return FindSettings(
+            dark=self.dark.isChecked(),
+            separation_px=optional(self.separation),
+            threshold=self._threshold,
+        )
+
+    def setValue(self, settings: FindSettings) -> None:
+        """Show other settings, with one `valueChanged` where they are others."""
+        before = self.value()
+        with QSignalBlocker(self):
+            (self.dark if settings.dark else self.bright).setChecked(True)
+            set_optional(self.separation, settings.separation_px)
+            if settings.threshold is not None:
+                self.threshold.setValue(settings.threshold)
+            self._threshold = settings.threshold
+        if self.value() != before:
+            self.valueChanged.emit(self.value())
+
+    def show_used(self, threshold: float) -> None:
+        """Put the slider where an automatic threshold was found, without fixing it there."""
+        with QSignalBlocker(self.threshold):
+            self.threshold.setValue(threshold)
+
+    def _on_threshold(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        self.valueChanged.emit(self.value())
+
+
+class AtomsPanel(QWidget):
+    """Find, edit, count."""
+
+    find_asked = Signal()
+    preview_asked = Signal()
+    edit_toggled = Signal(bool)
+    delete_asked = Signal()
+    undo_asked = Signal()
+    redo_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.form = FindForm()
+        self.find = button(
+            "Find atoms",
+            "Find all atoms of the image. Atoms added or moved by hand stay as they are.",
+        )
+        self.edit = button(
+            "Edit with the mouse",
+            "While this is on: click on the image to add an atom, drag an atom to move it, "
+            "Shift-click deletes it.",
+        )
+        self.edit.setCheckable(True)
+        self.edit_note = label()
+        self.delete = button(
+            "Delete selected", "Delete the atoms that are selected in the atoms layer."
+        )
+        self.undo = button("Undo", "Take back the last change of the atoms (Ctrl+Z).")
+        self.redo = button("Redo", "Make the change again that was taken back (Ctrl+Shift+Z).")
+        self.count = label()
+        buttons = QGridLayout()
+        buttons.addWidget(self.edit, 0, 0)
+        buttons.addWidget(self.delete, 0, 1)
+        buttons.addWidget(self.undo, 1, 0)
+        buttons.addWidget(self.redo, 1, 1)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.form)
+        layout.addWidget(self.find)
+        layout.addSpacing(8)
+        layout.addLayout(buttons)
+        layout.addWidget(self.edit_note)
+        layout.addWidget(self.count)
+        layout.addStretch(1)
+        self.form.valueChanged.connect(lambda _: self.preview_asked.emit())
+        self.find.clicked.connect(self.find_asked)
+        self.edit.toggled.connect(self._on_edit)
+        self.delete.clicked.connect(self.delete_asked)
+        self.undo.clicked.connect(self.undo_asked)
+        self.redo.clicked.connect(self.redo_asked)
+
+    def _on_edit(self, on: bool) -> None:
+        self.edit_note.setText(
+            "Click adds an atom, drag moves one, Shift-click deletes one." if on else ""
+        )
+        self.edit_toggled.emit(on)
+
+    def show_picks(self, picks: Picks, aside: Counter[str], patch_size_px: int | None) -> None:
+        """Count the atoms, and those without a patch by reason."""
+        if not len(picks):
+            self.count.setText("No atoms yet: find them, or click some.")
+            return
+        text = f"<b>{len(picks)}</b> atoms"
+        by_hand = int(picks.by_hand.sum())
+        if by_hand:
+            text += f", {by_hand} of them by hand"
+        set_aside = [f"{number} {_REASONS[reason]}" for reason, number in aside.items() if reason]
+        if set_aside and patch_size_px is not None:
+            text += f".<br>Set aside with patches of {patch_size_px} px: {', '.join(set_aside)}"
+        self.count.setText(f"{text}.")
+
+    def show_separation(self, separation_px: float | None, pixel_nm: float | None) -> None:
+        """Tell the distance that was used, in pixels and nm."""
+        if separation_px is None:
+            self.form.separation_note.setText("estimated when atoms are found")
+            return
+        text = f"{separation_px:.1f} px"
+        if pixel_nm is not None:
+            text += f" = {separation_px * pixel_nm:.3f} nm"
+        self.form.separation_note.setText(f"used: {text}")
+
+
+_REASONS = {
+    "border": "too near the border",
+    "masked": "on masked pixels",
+    "duplicate": "twice in one place",
+}

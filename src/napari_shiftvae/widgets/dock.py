@@ -1,0 +1,400 @@
+"""The dock: puts session, layers, threads and panels together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_warning
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+
+from napari_shiftvae import jobs
+from napari_shiftvae import layers as to_layers
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.overlay import Overlay
+from napari_shiftvae.picking import PickTool
+from napari_shiftvae.session import Session
+from napari_shiftvae.widgets.atoms_panel import AtomsPanel
+from napari_shiftvae.widgets.explore_panel import ExplorePanel
+from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
+from napari_shiftvae.widgets.finding import Finding
+from napari_shiftvae.widgets.header import Header, ImageChooser
+from napari_shiftvae.widgets.train_panel import TrainPanel
+from napari_shiftvae.widgets.training import Training
+from napari_shiftvae.widgets.worker import Runner
+
+if TYPE_CHECKING:
+    import napari
+    from napari.layers import Image
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.atoms import FoundAtoms
+    from napari_shiftvae.core.images import Calibration, MicroscopeImage
+    from napari_shiftvae.core.runs import Run
+
+WIDTH_PX = 380
+TRAIN_TAB = 1
+UNDO_KEYS, REDO_KEYS = "Control-Z", "Control-Shift-Z"
+
+
+class ShiftVAEWidget(QWidget):
+    """Finds order parameters in the chosen image.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # noqa: UP037 - napari reads it
+        super().__init__()
+        self._viewer = napari_viewer
+        self.session = Session()
+        self.overlay = Overlay(napari_viewer, self.session)
+        self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
+        self.training = Training(self.session, self.overlay, self)
+        self.finding = Finding(self.session, self)
+        self._file_reader = Runner(self)
+        self._image_layer: Image | None = None
+        self._in_file: Calibration | None = None
+        self._patch_size_px: int | None = None
+        self.header = Header(napari_viewer)
+        self.atoms = AtomsPanel()
+        self.train = TrainPanel()
+        self.explore = ExplorePanel()
+        self.fields = FieldsPanel()
+        self.tabs = QTabWidget()
+        for name, panel in (
+            ("Atoms", self.atoms),
+            ("Train", self.train),
+            ("Explore", self.explore),
+            ("Fields", self.fields),
+        ):
+            self.tabs.addTab(_scrolling(panel), name)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.header)
+        layout.addWidget(self.tabs, 1)
+        self.setMinimumWidth(WIDTH_PX)
+        self._connect()
+        self._on_theme()
+        self._on_image(self.header.chooser.current)
+        self._on_activity("idle")
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for the panels, no wider: the image needs the room."""
+        return QSize(WIDTH_PX, 640)
+
+    def _connect(self) -> None:
+        session, header = self.session, self.header
+        session.picks_changed.connect(self._on_picks)
+        session.activity_changed.connect(self._on_activity)
+        session.run_changed.connect(self._on_run)
+        session.said.connect(self._on_said)
+        header.chooser.chosen.connect(self._on_image)
+        header.pixel_size.edited.connect(self._on_calibrated)
+        header.quick_run_asked.connect(self._on_run_asked)
+        self.training.progressed.connect(self._on_progress)
+        self.training.fraction_changed.connect(
+            lambda fraction: header.progress.setValue(round(1000 * fraction))
+        )
+        self.finding.found.connect(self._on_found)
+        self.finding.surveyed.connect(self._on_surveyed)
+        self._file_reader.succeeded.connect(self._on_file_read)
+        self.atoms.find_asked.connect(lambda: self._find(preview=False))
+        self.atoms.preview_asked.connect(lambda: self._find(preview=True))
+        self.atoms.edit_toggled.connect(self._on_edit)
+        self.atoms.delete_asked.connect(self.pick_tool.delete_selected)
+        self.atoms.undo_asked.connect(session.undo)
+        self.atoms.redo_asked.connect(session.redo)
+        self.train.run_asked.connect(self._on_run_asked)
+        self.train.resume_asked.connect(lambda: self._on_run_asked(resume=True))
+        self.train.stop_asked.connect(self.training.stop)
+        self.train.form.patch_size.valueChanged.connect(lambda _: self._survey())
+        self.tabs.currentChanged.connect(lambda _: self._draw_square())
+        self.fields.changed.connect(self._on_fields)
+        self._viewer.events.theme.connect(self._on_theme)
+        for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(act)
+        self._viewer.bind_key(UNDO_KEYS, lambda _: session.undo(), overwrite=True)
+        self._viewer.bind_key(REDO_KEYS, lambda _: session.redo(), overwrite=True)
+        # a plain function: nothing of this widget can be called any more when it is destroyed
+        self.destroyed.connect(
+            partial(
+                _close,
+                self._viewer,
+                self.pick_tool,
+                self.overlay,
+                self.header.chooser,
+                self.training,
+                self.finding,
+                self._file_reader,
+            )
+        )
+
+    # -- image ---------------------------------------------------------------------------------
+
+    def _on_image(self, layer: Image | None) -> None:
+        if self._image_layer is not None:
+            for event in (self._image_layer.events.scale, self._image_layer.events.units):
+                event.disconnect(self._show_pixel_size)
+        self._image_layer = layer
+        self._in_file = None
+        self._patch_size_px = None
+        self.overlay.choose(layer)
+        if layer is None:
+            self.session.say(self.header.chooser.hint())
+        else:
+            layer.events.scale.connect(self._show_pixel_size)
+            layer.events.units.connect(self._show_pixel_size)
+            self.session.say("Ready: Quick run does everything, or go through the tabs.")
+            path = to_layers.source_path(layer)
+            if to_layers.pixel_size_nm(layer) is None and path and not self._file_reader.busy:
+                self._file_reader.start(f"reading {path.name}", jobs.calibration_of, path)
+        self._show_pixel_size()
+        self._on_activity(self.session.activity)
+
+    def _on_file_read(self, calibration: Calibration | None) -> None:
+        self._in_file = calibration
+        self._show_pixel_size()
+
+    def _show_pixel_size(self, _: object = None) -> None:
+        layer, size = self._image_layer, None
+        self.header.pixel_size.setEnabled(layer is not None and layer.ndim == 2)
+        source = ""
+        if layer is not None:
+            size = to_layers.pixel_size_nm(layer)
+            if size is None and self._in_file is not None:
+                size, source = self._in_file.pixel_size_nm, "(from the file)"
+        self.header.pixel_size.show_size(size, source)
+        self._show_separation()
+        self._show_patch_size()
+
+    def _on_calibrated(self, size_nm: tuple[float, float]) -> None:
+        if self._image_layer is not None:
+            to_layers.calibrate(self._image_layer, size_nm, self._viewer.layers)
+            self._viewer.reset_view()
+            self.session.say("The image and what lies on it have their scale in nm now.")
+
+    def _pixel_nm(self) -> float | None:
+        """Mean size of a pixel [nm], for lengths that have no direction."""
+        image = self._image(quiet=True)
+        if image is None or image.calibration is None:
+            return None
+        y, x = image.calibration.pixel_size_nm
+        return (y * x) ** 0.5
+
+    def _image(self, *, quiet: bool = False) -> MicroscopeImage | None:
+        """The chosen image, or None after telling what is wrong with it."""
+        if self._image_layer is None:
+            if not quiet:
+                self._refuse(self.header.chooser.hint())
+            return None
+        try:
+            return to_layers.image_from_layer(self._image_layer, self._in_file)
+        except InputError as error:
+            if not quiet:
+                self._refuse(str(error))
+            return None
+
+    # -- atoms ---------------------------------------------------------------------------------
+
+    def _find(self, *, preview: bool) -> None:
+        if self.session.activity not in ("idle", "finding"):
+            return
+        if preview and not len(self.session.picks):
+            return  # a changed setting shows on the image once there are atoms
+        image = self._image()
+        if image is not None:
+            self.session.say("Finding atoms ...")
+            self.finding.find(image, self.atoms.form.value(), preview=preview)
+
+    def _on_found(self, found: FoundAtoms) -> None:
+        count = len(found.positions_yx)
+        self.session.say(
+            f"Found {count} atoms."
+            if count
+            else "No atoms found: lower the threshold, or choose dark instead of bright."
+        )
+        self.atoms.form.show_used(found.threshold)
+        self._show_separation()
+
+    def _on_edit(self, on: bool) -> None:
+        self.pick_tool.on = on
+
+    def _on_picks(self, _: object) -> None:
+        self._show_count(Counter())
+        self.atoms.undo.setEnabled(self.session.can_undo)
+        self.atoms.redo.setEnabled(self.session.can_redo)
+        self._show_separation()
+        self._survey()
+
+    def _survey(self) -> None:
+        image = self._image(quiet=True)
+        if image is not None:
+            self.finding.survey(image, self.train.form.value().patch_size_px)
+
+    def _on_surveyed(self, survey: jobs.Survey) -> None:
+        if len(survey.set_aside) != len(self.session.picks):
+            return
+        self._patch_size_px = survey.patch_size_px
+        self.overlay.mark_set_aside(survey.set_aside)
+        self._show_count(Counter(survey.set_aside.tolist()))
+        self._show_patch_size()
+        self._draw_square()
+
+    def _show_count(self, aside: Counter[str]) -> None:
+        self.atoms.show_picks(self.session.picks, aside, self._patch_size_px)
+
+    def _show_separation(self) -> None:
+        self.atoms.show_separation(self.session.separation_px, self._pixel_nm())
+
+    def _show_patch_size(self) -> None:
+        size = self.train.form.value().patch_size_px or self._patch_size_px
+        self.train.show_patch_size(size, self._pixel_nm())
+
+    def _draw_square(self) -> None:
+        """The patch is drawn on the image while the Train tab is open."""
+        wanted = self.tabs.currentIndex() == TRAIN_TAB
+        self.overlay.show_square(self._patch_size_px if wanted else None)
+
+    # -- analysis ------------------------------------------------------------------------------
+
+    def _on_run_asked(self, *, resume: bool = False) -> None:
+        if self.session.activity != "idle":
+            return
+        image = self._image()
+        if image is None:
+            return
+        find_settings = self.atoms.form.value()
+        if find_settings.separation_px is None and self.session.separation_px is not None:
+            find_settings = replace(find_settings, separation_px=self.session.separation_px)
+        picks = self.session.picks
+        self.training.start(
+            jobs.Order(
+                image=image,
+                find=find_settings,
+                train=self.train.form.value(),
+                device=self.header.device.currentText(),
+                positions_yx=picks.positions_yx if len(picks) else None,
+                resume=self.session.run if resume else None,
+            )
+        )
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.session.say(progress.message)
+        self.train.show_progress(progress, self.session.losses, self.header.device.currentText())
+
+    def _on_run(self, run: Run | None) -> None:
+        self.explore.show_run(run, self.training.grid_of(run))
+        self.train.findings.setText("" if run is None else "\n".join(run.diagnostics.sentences))
+        self._offer_fields()
+        self._on_activity(self.session.activity)
+
+    def _on_activity(self, activity: str) -> None:
+        idle, run = activity == "idle", self.session.run
+        there = self._image_layer is not None
+        self.header.chooser.freeze(not idle)
+        self.header.quick_run.setEnabled(idle and there)
+        self.atoms.setEnabled(there and activity in ("idle", "finding"))
+        if not idle:
+            self.atoms.edit.setChecked(False)
+        self.train.set_possible(
+            run=idle and there,
+            stop=activity == "running",
+            resume=idle and run is not None and run.training is not None,
+        )
+
+    # -- fields --------------------------------------------------------------------------------
+
+    def _offer_fields(self) -> None:
+        run = self.session.run
+        if run is None:
+            self.fields.show_choices([], arrows=False, reading="", gain=1, shown_map=NO_MAP)
+            return
+        arrows = self.overlay.arrows_of(run)
+        self.fields.show_choices(
+            list(run.maps),
+            arrows=arrows is not None and arrows.visible,
+            reading="against its cage" if arrows is None else arrows.metadata["reading"],
+            gain=1 if arrows is None else arrows.length,
+            shown_map=self.overlay.shown_map(run) or NO_MAP,
+        )
+        self._show_scales()
+
+    def _on_fields(self) -> None:
+        run = self.session.run
+        if run is None:
+            return
+        panel = self.fields
+        self.overlay.show_arrows(
+            run,
+            visible=panel.arrows.isChecked(),
+            reading=panel.reading.currentText(),
+            gain=panel.gain.value(),
+        )
+        chosen = panel.map.currentText()
+        self.overlay.show_map(run, None if chosen == NO_MAP else chosen)
+        self._show_scales()
+
+    def _show_scales(self) -> None:
+        run = self.session.run
+        if run is None:
+            return
+        longest = to_layers.longest_arrow(run.atoms, self.fields.reading.currentText())
+        pixel_nm = self._pixel_nm()
+        if pixel_nm is None:
+            self.fields.show_arrow_scale(longest, "px")
+        else:
+            self.fields.show_arrow_scale(1000 * longest * pixel_nm, "pm")
+        shown = self.fields.map.currentText()
+        limits = (0.0, 1.0) if shown == NO_MAP else to_layers.latent_limits(run.atoms[shown])
+        self.fields.show_map_scale(shown, limits)
+
+    # -- all -----------------------------------------------------------------------------------
+
+    def _refuse(self, sentence: str) -> None:
+        self.session.say(sentence, wrong=True)
+        show_warning(sentence)
+
+    def _on_said(self, sentence: str, wrong: bool) -> None:
+        self.header.say(sentence, wrong=wrong)
+
+    def _on_theme(self, _: object = None) -> None:
+        ink = get_theme(self._viewer.theme).text.as_hex()
+        self.train.plot.set_ink(ink)
+        self.explore.set_ink(ink)
+
+
+def _scrolling(panel: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidget(panel)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
+
+
+def _close(
+    viewer: napari.viewer.Viewer,
+    pick_tool: PickTool,
+    overlay: Overlay,
+    chooser: ImageChooser,
+    *threads: Training | Finding | Runner,
+) -> None:
+    """End threads and stop listening, when the dock has been closed."""
+    for one in threads:
+        with suppress(RuntimeError):  # its Qt half may be gone already
+            one.close()
+    pick_tool.on = False
+    overlay.close()
+    chooser.close_links()
+    for keys in (UNDO_KEYS, REDO_KEYS):
+        viewer.bind_key(keys, None)

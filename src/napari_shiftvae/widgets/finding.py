@@ -1,0 +1,140 @@
+"""Finds atoms for the dock, and keeps up with a slider that is being dragged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_shiftvae import jobs
+from napari_shiftvae.widgets.worker import Runner
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.atoms import Candidates, FoundAtoms
+    from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.session import FindSettings, Session
+
+SETTLE_MS = 250
+
+
+class Latest(QObject):
+    """Runs a job with the newest arguments only: what was asked meanwhile waits, once."""
+
+    succeeded = Signal(object)
+
+    def __init__(self, title: str, job: Callable[..., Any], parent: QObject) -> None:
+        super().__init__(parent)
+        self._title = title
+        self._job = job
+        self._waiting: tuple[Any, ...] | None = None
+        self.runner = Runner(self)
+        self.runner.succeeded.connect(self._on_success)
+        self.runner.ended.connect(self._on_ended)
+
+    def ask(self, *arguments: Any) -> None:
+        """Run the job as soon as the thread is free."""
+        if self.runner.busy:
+            self._waiting = arguments
+        else:
+            self.runner.start(self._title, self._job, *arguments)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._waiting = None
+        self.runner.close()
+
+    def _on_success(self, result: object) -> None:
+        if self._waiting is None:
+            self.succeeded.emit(result)
+
+    def _on_ended(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.ask(*waiting)
+
+
+class Finding(QObject):
+    """Automatic picks, and what becomes of the picks with the chosen patch size."""
+
+    found = Signal(object)  # FoundAtoms
+    surveyed = Signal(object)  # Survey
+
+    def __init__(self, session: Session, parent: QObject) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._candidates: Candidates | None = None
+        self._known: tuple[object, ...] = (None,)
+        self._step = ""
+        self._find = Latest("finding atoms", jobs.find, self)
+        self._survey = Latest("looking at the patches", jobs.survey, self)
+        self._find.succeeded.connect(self._on_found)
+        self._find.runner.refused.connect(self._on_refused)
+        self._find.runner.failed.connect(self._on_failed)
+        self._find.runner.ended.connect(self._on_ended)
+        self._survey.succeeded.connect(self.surveyed)
+        self._pending_survey: tuple[Any, ...] | None = None
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(SETTLE_MS)
+        self._settle.timeout.connect(self._ask_survey)
+
+    def find(self, image: MicroscopeImage, settings: FindSettings, *, preview: bool) -> None:
+        """Find atoms.
+
+        A preview starts from what was found last where only the threshold is another one, at
+        once; previews that follow each other are one step for undo.
+        """
+        step = "preview" if preview else ""
+        known = (self._session.key, settings.dark, settings.separation_px)
+        if preview and self._candidates is not None and known == self._known:
+            self._take(jobs.choose(self._candidates, settings.threshold), step)
+            return
+        self._candidates = None
+        self._known, self._step = known, step
+        self._session.activity = "finding"
+        self._find.ask(image, settings)
+
+    def survey(self, image: MicroscopeImage, patch_size_px: int | None) -> None:
+        """Look which picks have a patch, once they have not changed for a moment."""
+        picks = self._session.picks
+        if len(picks) < 2:
+            return
+        self._pending_survey = (
+            image,
+            picks.positions_yx,
+            self._session.separation_px,
+            patch_size_px,
+        )
+        self._settle.start()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._settle.stop()
+        self._find.close()
+        self._survey.close()
+
+    def _ask_survey(self) -> None:
+        if self._pending_survey is not None:
+            self._survey.ask(*self._pending_survey)
+
+    def _on_found(self, result: tuple[Candidates, FoundAtoms]) -> None:
+        self._candidates, found = result
+        if self._known[0] == self._session.key:
+            self._take(found, self._step)
+
+    def _take(self, found: FoundAtoms, step: str) -> None:
+        self._session.put_found(found.positions_yx, found.separation_px, step=step)
+        self.found.emit(found)
+
+    def _on_refused(self, sentence: str) -> None:
+        self._session.say(sentence, wrong=True)
+        show_warning(sentence)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._session.say(f"Finding atoms failed: {error}", wrong=True)
+
+    def _on_ended(self) -> None:
+        if not self._find.runner.busy and self._session.activity == "finding":
+            self._session.activity = "idle"

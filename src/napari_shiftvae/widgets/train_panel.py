@@ -1,0 +1,270 @@
+"""The Train tab: settings of the model, run and stop, and how the training goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_shiftvae.session import TrainSettings
+from napari_shiftvae.widgets.form import (
+    button,
+    choice,
+    folded,
+    label,
+    optional,
+    real,
+    rows,
+    set_optional,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.session import Loss
+
+
+class TrainForm(QWidget):
+    """Edits one `TrainSettings`."""
+
+    valueChanged = Signal(object)  # TrainSettings
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.patch_size = whole(
+            6,
+            1024,
+            "Side of the square cut around each atom. It should hold the atom and the ring of its "
+            "neighbours; the white square on the image shows it. 'auto' takes 2.2 times the "
+            "distance between atoms.",
+            unit="px",
+            auto=True,
+        )
+        self.patch_note = label()
+        self.latent_dim = whole(
+            1,
+            16,
+            "Into how many numbers z1, z2, ... the model sums up what each patch shows, apart from "
+            "where it lies. Two suit most images; a superfluous one is reported as carrying "
+            "nothing.",
+        )
+        self.decoder = choice(
+            ["fourier", "coordinate"],
+            "fourier: a sum of waves without detail finer than the probe; fast and exact in its "
+            "shifts. coordinate: the network of the original paper, for patterns with sharp edges.",
+        )
+        self.shift_prior = real(
+            0.1,
+            200.0,
+            0.1,
+            "How far patterns typically lie from their picks (standard deviation). 'auto' takes a "
+            "fraction of the distance between atoms.",
+            unit="px",
+            auto=True,
+        )
+        self.kl_shift = real(
+            0.0, 100.0, 0.1, "Weight of the term that keeps shifts small. 1 is the plain method."
+        )
+        self.kl_content = real(
+            0.0,
+            100.0,
+            0.1,
+            "Weight of the term that keeps z1, z2, ... small and independent. 1 is the plain "
+            "method; more makes fewer of them carry something.",
+        )
+        self.epochs = whole(
+            1,
+            100_000,
+            "How often all patches are gone through. 'auto' takes about 900 steps in all.",
+            auto=True,
+        )
+        self.batch_size = whole(2, 65_536, "How many patches the model sees at a time.")
+        self.seed = whole(
+            0,
+            2**31 - 1,
+            "Starting point of the random numbers: the same seed on the same machine gives the "
+            "same result.",
+        )
+        self._lay_out()
+        for field in (
+            self.patch_size,
+            self.latent_dim,
+            self.shift_prior,
+            self.kl_shift,
+            self.kl_content,
+            self.epochs,
+            self.batch_size,
+            self.seed,
+        ):
+            field.valueChanged.connect(self._on_changed)
+        self.decoder.currentIndexChanged.connect(self._on_changed)
+        self.setValue(TrainSettings())
+
+    def _lay_out(self) -> None:
+        plain = rows(self)
+        plain.addRow("Patch size", self.patch_size)
+        plain.addRow("", self.patch_note)
+        plain.addRow("Latents", self.latent_dim)
+        advanced = QWidget()
+        more = rows(advanced)
+        more.addRow("Decoder", self.decoder)
+        more.addRow("Shift prior", self.shift_prior)
+        more.addRow("KL weight, shift", self.kl_shift)
+        more.addRow("KL weight, latents", self.kl_content)
+        more.addRow("Epochs", self.epochs)
+        more.addRow("Batch", self.batch_size)
+        more.addRow("Seed", self.seed)
+        self.advanced = folded("Advanced", advanced, "Settings that rarely need a change.")
+        plain.addRow(self.advanced)
+
+    def value(self) -> TrainSettings:
+        """Settings as they stand in the form."""
+        return TrainSettings(
+            patch_size_px=optional(self.patch_size),
+            latent_dim=self.latent_dim.value(),
+            decoder=self.decoder.currentText(),
+            shift_prior_px=optional(self.shift_prior),
+            kl_shift=self.kl_shift.value(),
+            kl_content=self.kl_content.value(),
+            epochs=optional(self.epochs),
+            batch_size=self.batch_size.value(),
+            seed=self.seed.value(),
+        )
+
+    def setValue(self, settings: TrainSettings) -> None:
+        """Show other settings; one `valueChanged` at most."""
+        before = self.value()
+        with QSignalBlocker(self):
+            set_optional(self.patch_size, settings.patch_size_px)
+            self.latent_dim.setValue(settings.latent_dim)
+            self.decoder.setCurrentText(settings.decoder)
+            set_optional(self.shift_prior, settings.shift_prior_px)
+            self.kl_shift.setValue(settings.kl_shift)
+            self.kl_content.setValue(settings.kl_content)
+            set_optional(self.epochs, settings.epochs)
+            self.batch_size.setValue(settings.batch_size)
+            self.seed.setValue(settings.seed)
+        if self.value() != before:
+            self._on_changed()
+
+    def _on_changed(self) -> None:
+        self.valueChanged.emit(self.value())
+
+
+class LossPlot(pg.GraphicsLayoutWidget):
+    """Reconstruction error and information of the latents over the epochs, one above the other."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(210)
+        self.setToolTip(
+            "Above: what the model leaves unexplained of the patches (RMS, in units of their "
+            "standard deviation); it falls to the noise. Below: how much information shift and "
+            "latents carry per patch."
+        )
+        self.setBackground(None)
+        self._curves = {}
+        for row, (name, colour, title) in enumerate(
+            (
+                ("reconstruction", "#00e5ff", "residual (s.d.)"),
+                ("kl", "#ffb000", "information (nat)"),
+            )
+        ):
+            plot = self.addPlot(row=row, col=0)
+            plot.setMenuEnabled(False)
+            plot.hideButtons()
+            plot.setMouseEnabled(x=False, y=False)
+            plot.getAxis("left").setWidth(48)
+            plot.setLabel("left", title)
+            if row:
+                plot.setLabel("bottom", "epoch")
+                plot.setXLink(self.getItem(0, 0))
+            else:
+                plot.getAxis("bottom").setStyle(showValues=False)
+            self._curves[name] = plot.plot(pen=pg.mkPen(colour, width=2))
+
+    def set_losses(self, losses: list[Loss]) -> None:
+        """Draw the curves."""
+        epoch = np.array([loss.epoch for loss in losses], dtype=float)
+        for name, curve in self._curves.items():
+            curve.setData(epoch, np.array([getattr(loss, name) for loss in losses], dtype=float))
+
+    def set_ink(self, colour: str) -> None:
+        """Colour of axes and text, which follows napari's theme."""
+        for row in (0, 1):
+            plot = self.getItem(row, 0)
+            for axis in ("left", "bottom"):
+                plot.getAxis(axis).setPen(colour)
+                plot.getAxis(axis).setTextPen(colour)
+
+
+class TrainPanel(QWidget):
+    """Settings, Run, Stop and Resume, loss curves."""
+
+    run_asked = Signal()
+    stop_asked = Signal()
+    resume_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.form = TrainForm()
+        self.run = button(
+            "Run", "Train a model on the atoms, then refine every atom's shift and latents with it."
+        )
+        self.stop = button("Stop", "Stop training now and go on with what has been learned so far.")
+        self.resume = button(
+            "Resume", "Train the last model further, as many epochs again as set above."
+        )
+        self.status = label("Not trained yet.")
+        self.plot = LossPlot()
+        self.findings = label("", "What the analysis says about itself.")
+        buttons = QHBoxLayout()
+        for one in (self.run, self.stop, self.resume):
+            buttons.addWidget(one)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.form)
+        layout.addLayout(buttons)
+        layout.addWidget(self.status)
+        layout.addWidget(self.plot)
+        layout.addWidget(self.findings)
+        layout.addStretch(1)
+        self.run.clicked.connect(self.run_asked)
+        self.stop.clicked.connect(self.stop_asked)
+        self.resume.clicked.connect(self.resume_asked)
+        self.set_possible(run=False, stop=False, resume=False)
+
+    def set_possible(self, *, run: bool, stop: bool, resume: bool) -> None:
+        """Enable what can be done now."""
+        self.run.setEnabled(run)
+        self.stop.setEnabled(stop)
+        self.resume.setEnabled(resume)
+
+    def show_patch_size(self, size_px: int | None, pixel_nm: float | None) -> None:
+        """Tell the patch size that is used, in pixels and nm."""
+        text = "from the atoms' distance" if size_px is None else f"{size_px} px"
+        if size_px is not None and pixel_nm is not None:
+            text += f" = {size_px * pixel_nm:.3g} nm"
+        self.form.patch_note.setText(text)
+
+    def show_progress(self, progress: Progress, losses: list[Loss], device: str) -> None:
+        """Tell how far the training is."""
+        report = progress.report
+        if report is None:
+            self.status.setText(progress.message)
+            return
+        self.status.setText(
+            f"epoch {report.epoch} of {report.epochs}  ·  {_duration(report.seconds_left)} left"
+            f"  ·  {device}"
+        )
+        self.plot.set_losses(losses)
+
+
+def _duration(seconds: float) -> str:
+    if not np.isfinite(seconds):
+        return "?"
+    whole_seconds = max(0, round(seconds))
+    minutes, rest = divmod(whole_seconds, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,152 @@
+"""Runs analyses for the dock: start, stop, resume, progress, end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils import cancelable_progress
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_shiftvae import jobs
+from napari_shiftvae.session import Picks
+from napari_shiftvae.widgets.worker import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.overlay import Overlay
+    from napari_shiftvae.session import Session
+
+# Where each stage begins and ends on the progress bar.
+STAGES = {
+    "find": (0.0, 0.05),
+    "align": (0.05, 0.12),
+    "train": (0.12, 0.9),
+    "refine": (0.9, 0.98),
+    "fields": (0.98, 1.0),
+}
+LOOK_EVERY_MS = 200
+
+
+class Training(QObject):
+    """The analysis that is at work, if any."""
+
+    progressed = Signal(object)  # Progress
+    fraction_changed = Signal(float)
+
+    def __init__(self, session: Session, overlay: Overlay, parent: QObject) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._overlay = overlay
+        self._runner = Runner(self)
+        self._bar: cancelable_progress | None = None
+        self._fraction = 0.0
+        self._result: jobs.Finished | None = None
+        self._drawn: tuple[Run | None, NDArray[np.float32] | None] = (None, None)
+        self._timer = QTimer(self)
+        self._timer.setInterval(LOOK_EVERY_MS)
+        self._timer.timeout.connect(self._on_timer)
+        self._runner.progressed.connect(self._on_progress)
+        self._runner.succeeded.connect(self._on_success)
+        self._runner.refused.connect(self._on_refused)
+        self._runner.failed.connect(self._on_failed)
+        self._runner.ended.connect(self._on_ended)
+
+    def start(self, order: jobs.Order) -> None:
+        """Start an analysis; atoms are found first where the order holds none."""
+        target = self._overlay.begin()
+        self._result = None
+        self._session.begin(keep_losses=order.resume is not None)
+        self._session.say(f"Analysing '{target.name}' ...")
+        self._fraction = 0.0
+        self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {target.name}")
+        self._timer.start()
+        self._runner.start(f"shift-VAE analysis of '{target.name}'", jobs.analysis, order)
+
+    def stop(self) -> None:
+        """End training; results come from what was learned so far."""
+        if self._runner.busy:
+            self._session.activity = "stopping"
+            self._session.say("Stopping; results come from what was learned so far.")
+            self._runner.send("stop")
+
+    def cancel(self) -> None:
+        """End the analysis without a result."""
+        if self._runner.busy:
+            self._session.activity = "stopping"
+            self._session.say("Cancelled; nothing was changed.")
+            self._runner.cancel()
+
+    def grid_of(self, run: Run | None) -> NDArray[np.float32] | None:
+        """Picture of the decoder of the last analysis, None for any other."""
+        return self._drawn[1] if run is not None and run is self._drawn[0] else None
+
+    def close(self) -> None:
+        """End the thread before the dock goes."""
+        self._timer.stop()
+        self._runner.close()
+        self._close_bar()
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self._session.picks.positions_yx.size or progress.stage == "align":
+            self._take_positions(progress)
+        self._session.take_progress(progress)
+        self._overlay.recolour(progress)
+        begin, end = STAGES[progress.stage]
+        self._fraction = begin + (end - begin) * progress.fraction
+        self.fraction_changed.emit(self._fraction)
+        self.progressed.emit(progress)
+
+    def _take_positions(self, progress: Progress) -> None:
+        positions = progress.positions_yx
+        if positions is not None and len(positions):
+            by_hand = [False] * len(positions)
+            self._session.change_picks(Picks.of(positions, by_hand), step="analysis")
+
+    def _on_timer(self) -> None:
+        """Look at napari's activity dock: its Cancel button tells nobody."""
+        bar = self._bar
+        if bar is None:
+            return
+        if bar.is_canceled:
+            self.cancel()
+        percent = int(100 * self._fraction)
+        if percent != bar.n:
+            bar.update(percent - bar.n)
+
+    def _on_success(self, result: jobs.Finished) -> None:
+        self._result = result
+
+    def _on_refused(self, sentence: str) -> None:
+        self._session.say(sentence, wrong=True)
+        show_warning(sentence)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._session.say(f"The analysis failed: {error}", wrong=True)
+
+    def _on_ended(self) -> None:
+        self._timer.stop()
+        self._close_bar()
+        self.fraction_changed.emit(0.0)
+        result, key = self._result, self._session.key
+        self._result = None
+        self._overlay.end(None if result is None else result.run)
+        if result is not None:
+            run = result.run
+            self._drawn = (run, result.grid)
+            self._session.finish(run, key)
+            used = int(run.used.sum())
+            self._session.say(
+                f"Done: {used} atoms, {run.epochs} epochs, {run.seconds['total']:.1f} s on "
+                f"{run.device}."
+            )
+        self._session.activity = "idle"
+
+    def _close_bar(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()

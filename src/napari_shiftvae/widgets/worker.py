@@ -1,0 +1,150 @@
+"""Jobs in threads: the only module that starts any."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal, Slot
+
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari.qt.threading import GeneratorWorker
+
+LONGEST_WAIT_S = 10.0
+
+
+class JobError(Exception):
+    """A job failed for a reason that is not the user's.
+
+    napari's worker takes any RuntimeError for a deleted widget and goes silent, and torch raises
+    RuntimeError for nearly everything.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A job's result where the input was at fault: the sentence for the user."""
+
+    sentence: str
+
+
+class _Named(functools.partial):  # type: ignore[type-arg]
+    """A job whose name napari shows when it asks whether to close in spite of it."""
+
+    title: str
+
+    def __str__(self) -> str:
+        return self.title
+
+
+def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[Any, Any, Any]:
+    """Run a function or a generator; tell the user's mistakes from ours."""
+    try:
+        result = job(*arguments)
+        if isinstance(result, Generator):
+            result = yield from result
+        else:
+            yield None
+    except InputError as error:
+        return Refused(sentence=str(error))
+    except MemoryError as error:
+        raise JobError("There is not enough memory for this analysis.") from error
+    except RuntimeError as error:
+        raise JobError(str(error)) from error
+    return result
+
+
+class Runner(QObject):
+    """Runs one job at a time in a thread of napari's pool.
+
+    A job is a function, or a generator whose values are progress and whose return value is the
+    result. All signals arrive in the main thread, `ended` always and last.
+    """
+
+    progressed = Signal(object)
+    succeeded = Signal(object)
+    refused = Signal(str)
+    failed = Signal(object)
+    ended = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._worker: GeneratorWorker | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is at work."""
+        return self._worker is not None
+
+    def start(self, title: str, job: Callable[..., Any], *arguments: Any) -> None:
+        """Start a job.
+
+        Parameters
+        ----------
+        title : str
+            What napari says is at work when its window is closed meanwhile.
+        job : callable
+            Function or generator function, called with the arguments in the thread.
+        """
+        if self.busy:
+            raise ValueError(f"'{title}' cannot start: a job is at work; stop it first")
+        named = _Named(_guarded, job, arguments)
+        named.title = title
+        worker = create_worker(named, _start_thread=False, _ignore_errors=True)
+        worker.yielded.connect(self._on_yielded)
+        worker.returned.connect(self._on_returned)
+        worker.errored.connect(self._on_errored)
+        worker.finished.connect(self._on_finished)
+        self._worker = worker
+        worker.start()
+
+    def send(self, value: object) -> None:
+        """Give the job's generator a value, the next time it yields."""
+        if self._worker is not None:
+            self._worker.send(value)
+
+    def cancel(self) -> None:
+        """End the job at its next yield, without a result."""
+        if self._worker is not None:
+            self._worker.quit()
+
+    def close(self) -> None:
+        """Cancel the job and wait for its thread; for when the dock goes."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.quit()
+        give_up = time.monotonic() + LONGEST_WAIT_S
+        while worker.is_running and time.monotonic() < give_up:
+            time.sleep(0.005)
+
+    @Slot(object)
+    def _on_yielded(self, value: object) -> None:
+        if value is not None and self.busy:
+            self.progressed.emit(value)
+
+    @Slot(object)
+    def _on_returned(self, result: object) -> None:
+        if not self.busy:
+            return
+        if isinstance(result, Refused):
+            self.refused.emit(result.sentence)
+        else:
+            self.succeeded.emit(result)
+
+    @Slot(object)
+    def _on_errored(self, error: object) -> None:
+        if self.busy:
+            self.failed.emit(error)
+
+    @Slot()
+    def _on_finished(self) -> None:
+        if self.busy:
+            self._worker = None
+            self.ended.emit()
