@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("napari", reason="the manifest is for napari")
 
-from napari.layers import Image
+from napari.layers import Image, Layer
 from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
@@ -123,6 +123,41 @@ def test_file_without_an_image_is_refused(write_hspy: Callable[..., Path]) -> No
     assert reader is not None
     with pytest.raises(InputError, match="holds 1 data sets but no image"):
         reader(str(path))
+
+
+def test_run_file_opens_as_the_layers_of_its_analysis(tmp_path: Path) -> None:
+    from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.images import Calibration, MicroscopeImage
+    from napari_shiftvae.core.runfile import save_run
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.simulate import perovskite
+    from napari_shiftvae.core.train import TrainConfig
+
+    made = perovskite(rng=np.random.default_rng(0), shape=(160, 200))
+    size = made.pixel_size_nm
+    image = MicroscopeImage(
+        data=made.image, name="film", calibration=Calibration(pixel_size_nm=(size, size))
+    )
+    steps = analyse(image, AnalysisConfig(train=TrainConfig(epochs=1), refine=False))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            run = stop.value
+            break
+    path = save_run(run, tmp_path / "film.shiftvae")
+
+    reader = get_run_reader(str(path))
+    assert reader is not None
+    layers = {data[1]["name"]: data for data in reader(str(path))}
+    assert {"film atoms", "film z1", "film z2", "film shift"} <= set(layers)
+    for data, attributes, kind in layers.values():
+        layer = Layer.create(data, attributes, kind)
+        np.testing.assert_allclose(layer.scale, (size, size))
+        assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
+    points, attributes, _ = layers["film atoms"]
+    np.testing.assert_allclose(points, run.picks_yx)
+    assert set(run.atoms.columns) <= set(attributes["features"])
 
 
 def test_damaged_run_file_is_refused(tmp_path: Path) -> None:
