@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, hessian, jacrev, jvp, vmap
+from torch.func import grad, jacrev, vmap
 
 DecoderKind = Literal["fourier", "coordinate"]
 
@@ -86,12 +86,28 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _latent_derivatives(net: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(net: nn.Sequential, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of a network at a value, and its derivatives along tangents.
+
+    By hand: the first forward-mode derivative of `torch.func` compiles for more than a second.
+    """
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            value, tangent = layer(value), tangent @ layer.weight.T
+        elif isinstance(layer, nn.SiLU):
+            gate = torch.sigmoid(value)
+            tangent = tangent * (gate * (1 + value * (1 - gate)))
+            value = value * gate
+        else:
+            value = torch.tanh(value)
+            tangent = tangent * (1 - value.square())
+    return value, tangent
+
+
+def _latent_derivatives(net: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
     """Output (B, F) of a network and its derivatives (K, B, F) by each latent."""
-    output = net(z)
-    along = torch.eye(z.shape[1], device=z.device)
-    columns = [jvp(net, (z,), (direction.expand_as(z),))[1] for direction in along]
-    return output, torch.stack(columns)
+    directions = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    return _forward(net, z, directions[:, None].expand(-1, len(z), -1))
 
 
 class FourierDecoder(nn.Module):
@@ -163,7 +179,7 @@ class FourierDecoder(nn.Module):
         series += [(imag * wave, -real * wave) for wave in waves]  # times -i k
         series += [self._turned(self._coefficients(column), shift) for column in by_z]
         pattern, *by = (self._evaluate(c) for c in series)
-        by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None, :0]
+        by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None][:, :0]
         return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
 
     def bend(self, z: Tensor, points: Tensor) -> Bend:
@@ -215,18 +231,21 @@ class CoordinateDecoder(nn.Module):
     def forward(self, z: Tensor, shift: Tensor) -> Tensor:
         """Patterns (B, P, P) of latents (B, K), moved by shifts (B, 2) [px]."""
         points = self.grid - shift[:, None] / self.unit
-        return self._through(z, points).unflatten(1, (self.size, self.size))
+        pattern: Tensor = self._through(z, points).unflatten(1, (self.size, self.size))
+        return pattern
 
     def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
         """Return the patterns with their derivatives by shift and, if wanted, by latents."""
-        directions = torch.eye(2 + z.shape[1], device=z.device)
-        by = [
-            jvp(self.forward, (z, shift), (along[2:].expand_as(z), along[:2].expand_as(shift)))[1]
-            for along in (directions if latents else directions[:2])
-        ]
-        pattern = self.forward(z, shift)
-        by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None, :0]
-        return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
+        points = self.grid - shift[:, None] / self.unit
+        hidden = self.from_points(points) + self.from_latents(z)[:, None]
+        directions = [*(-self.from_points.weight.T / self.unit)]
+        directions += [*self.from_latents.weight.T] if latents else []
+        # One by one: the hidden values of all pixels are large.
+        series = [_forward(self.net, hidden, along) for along in directions]
+        shape = (self.size, self.size)
+        pattern = series[0][0][..., 0].unflatten(1, shape)
+        by = torch.stack([tangent[..., 0] for _, tangent in series], 1).unflatten(2, shape)
+        return Linearised(pattern, by[:, :2], by[:, 2:])
 
     def bend(self, z: Tensor, points: Tensor) -> Bend:
         """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
@@ -237,7 +256,7 @@ class CoordinateDecoder(nn.Module):
         slope = grad(value)
         return Bend(
             vmap(slope)(points, z),
-            vmap(hessian(value))(points, z),
+            vmap(jacrev(slope))(points, z),
             vmap(jacrev(slope, argnums=1))(points, z),
         )
 
