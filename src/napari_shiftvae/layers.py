@@ -86,7 +86,7 @@ def image_from_layer(layer: Image, in_file: Calibration | None = None) -> Micros
     Returns
     -------
     MicroscopeImage
-        Its pixels are those of the layer, not a copy.
+        Its pixels are those of the layer, not a copy; dask and zarr arrays stay what they are.
 
     Raises
     ------
@@ -98,7 +98,6 @@ def image_from_layer(layer: Image, in_file: Calibration | None = None) -> Micros
             f"'{layer.name}' is an RGB image; right-click it in the layer list, choose Split RGB, "
             "and take one of the channels."
         )
-    data = layer.data[0] if layer.multiscale else layer.data
     if layer.ndim != 2:
         raise InputError(
             f"'{layer.name}' has {layer.ndim} dimensions; take one 2-D image of it, "
@@ -106,7 +105,7 @@ def image_from_layer(layer: Image, in_file: Calibration | None = None) -> Micros
         )
     size = pixel_size_nm(layer)
     return MicroscopeImage(
-        data=np.asarray(data),
+        data=layer.data[0] if layer.multiscale else layer.data,
         name=layer.name,
         path=source_path(layer),
         calibration=Calibration(pixel_size_nm=size) if size is not None else in_file,

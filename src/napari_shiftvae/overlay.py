@@ -104,13 +104,17 @@ class Overlay:
                 self._hide_run(layer.metadata[RUN])
             self._add_atoms(picks)
             return
+        moved = len(layer.data) == len(picks)
         with self._quietly():
-            layer.selected_data = set()
+            if not moved:
+                layer.selected_data = set()
             layer.data = picks.positions_yx
-            layer.features = {"by_hand": picks.by_hand}
-            layer.size = to_layers.dot_size_px(picks.positions_yx)
-            layer.face_color = "transparent"
-            layer.border_color = to_layers.ring_colours(picks.by_hand, None)
+            if not moved or not np.array_equal(layer.features.get("by_hand"), picks.by_hand):
+                layer.features = {"by_hand": picks.by_hand}
+                layer.border_color = to_layers.ring_colours(picks.by_hand, None)
+            if not moved:
+                layer.size = to_layers.dot_size_px(picks.positions_yx)
+                layer.face_color = "transparent"
         self._draw_square()
 
     def _add_atoms(self, picks: Picks) -> Points:
@@ -168,7 +172,7 @@ class Overlay:
                 "shape_type": "rectangle",
                 "face_color": "transparent",
                 "edge_color": "white",
-                "edge_width": max(0.5, size / 40),
+                "edge_width": max(0.5, size / 20),
                 **to_layers.spatial(self.image),
             }
             (self._square,) = self._add([([box], look, "shapes")])
@@ -230,6 +234,10 @@ class Overlay:
         target, self._target = self._target, None
         if target is None:
             return
+        self._show_end(target, run)
+        self._forget_gone()
+
+    def _show_end(self, target: Target, run: Run | None) -> None:
         layer = target.atoms or self._atoms.get(target.key)
         alive = layer is not None and layer in self._viewer.layers
         if run is None:
@@ -337,6 +345,18 @@ class Overlay:
                 if key == self._session.key and self._target is None:
                     # its picks are gone with it, but can be had back with undo
                     self._session.change_picks(Picks.none())
+
+        if self._target is None:
+            self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """Let go of what belongs to images that were deleted."""
+        there = {layer.unique_id for layer in self._viewer.layers}
+        for key in self._session.keys() - there:
+            self._session.forget(key)
+            atoms = self._atoms.pop(key, None)
+            if atoms is not None:
+                atoms.events.data.disconnect(self._on_atoms_edited)
 
     def _quietly(self) -> _Flag:
         return _Flag(self)

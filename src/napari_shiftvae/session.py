@@ -250,6 +250,10 @@ class Session:
         self.picks_changed.emit(self.picks)
         self.run_changed.emit(self.run)
 
+    def keys(self) -> set[Hashable]:
+        """Return what the images are known by of which anything is known."""
+        return set(self._shelf)
+
     def forget(self, key: Hashable) -> None:
         """Drop all that is known about an image that is gone."""
         self._shelf.pop(key, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -98,7 +97,7 @@ class ShiftVAEWidget(QWidget):
         session.said.connect(self._on_said)
         header.chooser.chosen.connect(self._on_image)
         header.pixel_size.edited.connect(self._on_calibrated)
-        header.quick_run_asked.connect(self._on_run_asked)
+        header.quick_run_asked.connect(self.quick_run)
         self.training.progressed.connect(self._on_progress)
         self.training.fraction_changed.connect(
             lambda fraction: header.progress.setValue(round(1000 * fraction))
@@ -112,8 +111,8 @@ class ShiftVAEWidget(QWidget):
         self.atoms.delete_asked.connect(self.pick_tool.delete_selected)
         self.atoms.undo_asked.connect(session.undo)
         self.atoms.redo_asked.connect(session.redo)
-        self.train.run_asked.connect(self._on_run_asked)
-        self.train.resume_asked.connect(lambda: self._on_run_asked(resume=True))
+        self.train.run_asked.connect(self.quick_run)
+        self.train.resume_asked.connect(lambda: self.quick_run(resume=True))
         self.train.stop_asked.connect(self.training.stop)
         self.train.form.patch_size.valueChanged.connect(lambda _: self._survey())
         self.tabs.currentChanged.connect(lambda _: self._draw_square())
@@ -267,7 +266,14 @@ class ShiftVAEWidget(QWidget):
 
     # -- analysis ------------------------------------------------------------------------------
 
-    def _on_run_asked(self, *, resume: bool = False) -> None:
+    def quick_run(self, *, resume: bool = False) -> None:
+        """Find atoms where there are none, train, refine, and lay the result over the image.
+
+        Parameters
+        ----------
+        resume : bool
+            Train the last model on instead of a new one.
+        """
         if self.session.activity != "idle":
             return
         image = self._image()
@@ -300,8 +306,8 @@ class ShiftVAEWidget(QWidget):
 
     def _on_activity(self, activity: str) -> None:
         idle, run = activity == "idle", self.session.run
+        self.header.chooser.freeze(not idle)  # may find that the image is gone
         there = self._image_layer is not None
-        self.header.chooser.freeze(not idle)
         self.header.quick_run.setEnabled(idle and there)
         self.atoms.setEnabled(there and activity in ("idle", "finding"))
         if not idle:
@@ -391,8 +397,7 @@ def _close(
 ) -> None:
     """End threads and stop listening, when the dock has been closed."""
     for one in threads:
-        with suppress(RuntimeError):  # its Qt half may be gone already
-            one.close()
+        one.close()
     pick_tool.on = False
     overlay.close()
     chooser.close_links()

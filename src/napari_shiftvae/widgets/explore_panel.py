@@ -26,7 +26,7 @@ class LatentScatter(pg.PlotWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setMinimumHeight(230)
+        self.setFixedHeight(250)
         self.setBackground(None)
         self.setMenuEnabled(False)
         self.setToolTip("Each dot is an atom. Drag pans, the wheel zooms, 'A' shows all.")

@@ -29,7 +29,7 @@ class FieldsPanel(QWidget):
         self.content = QWidget()
         self.arrows = QCheckBox("Show arrows")
         self.arrows.setToolTip("Show or hide the layer of arrows.")
-        self.reading = choice(list(READINGS), "")
+        self.reading = choice(list(READINGS), "Which displacement of the atoms the arrows show.")
         self.reading_note = label()
         self.gain = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.gain.setRange(1, 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
@@ -111,9 +112,10 @@ class Finding(QObject):
 
     def close(self) -> None:
         """End the threads."""
-        self._settle.stop()
         self._find.close()
         self._survey.close()
+        with suppress(RuntimeError):  # Qt may have deleted it before
+            self._settle.stop()
 
     def _ask_survey(self) -> None:
         if self._pending_survey is not None:

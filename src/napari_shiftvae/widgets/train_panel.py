@@ -159,7 +159,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setFixedHeight(210)
+        self.setFixedHeight(240)
         self.setToolTip(
             "Above: what the model leaves unexplained of the patches (RMS, in units of their "
             "standard deviation); it falls to the noise. Below: how much information shift and "
@@ -167,18 +167,20 @@ class LossPlot(pg.GraphicsLayoutWidget):
         )
         self.setBackground(None)
         self._curves = {}
+        self._titles: list[str] = []
         for row, (name, colour, title) in enumerate(
             (
-                ("reconstruction", "#00e5ff", "residual (s.d.)"),
-                ("kl", "#ffb000", "information (nat)"),
+                ("reconstruction", "#00e5ff", "Residual (s.d. of the patches)"),
+                ("kl", "#ffb000", "Information (nat per patch)"),
             )
         ):
             plot = self.addPlot(row=row, col=0)
             plot.setMenuEnabled(False)
             plot.hideButtons()
             plot.setMouseEnabled(x=False, y=False)
-            plot.getAxis("left").setWidth(48)
-            plot.setLabel("left", title)
+            plot.getAxis("left").setWidth(40)
+            plot.setTitle(title, size="9pt")
+            self._titles.append(title)
             if row:
                 plot.setLabel("bottom", "epoch")
                 plot.setXLink(self.getItem(0, 0))
@@ -196,6 +198,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
         """Colour of axes and text, which follows napari's theme."""
         for row in (0, 1):
             plot = self.getItem(row, 0)
+            plot.setTitle(self._titles[row], size="9pt", color=colour)
             for axis in ("left", "bottom"):
                 plot.getAxis(axis).setPen(colour)
                 plot.getAxis(axis).setTextPen(colour)
@@ -248,6 +251,10 @@ class TrainPanel(QWidget):
         if size_px is not None and pixel_nm is not None:
             text += f" = {size_px * pixel_nm:.3g} nm"
         self.form.patch_note.setText(text)
+
+    def show_end(self, text: str) -> None:
+        """Tell how the training ended."""
+        self.status.setText(text)
 
     def show_progress(self, progress: Progress, losses: list[Loss], device: str) -> None:
         """Tell how far the training is."""

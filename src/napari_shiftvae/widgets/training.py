@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari.utils import cancelable_progress
@@ -45,6 +46,7 @@ class Training(QObject):
         self._runner = Runner(self)
         self._bar: cancelable_progress | None = None
         self._fraction = 0.0
+        self._cancelled = False
         self._result: jobs.Finished | None = None
         self._drawn: tuple[Run | None, NDArray[np.float32] | None] = (None, None)
         self._timer = QTimer(self)
@@ -59,7 +61,7 @@ class Training(QObject):
     def start(self, order: jobs.Order) -> None:
         """Start an analysis; atoms are found first where the order holds none."""
         target = self._overlay.begin()
-        self._result = None
+        self._result, self._cancelled = None, False
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
@@ -77,8 +79,9 @@ class Training(QObject):
     def cancel(self) -> None:
         """End the analysis without a result."""
         if self._runner.busy:
+            self._cancelled = True
             self._session.activity = "stopping"
-            self._session.say("Cancelled; nothing was changed.")
+            self._session.say("Cancelled; no result was kept.")
             self._runner.cancel()
 
     def grid_of(self, run: Run | None) -> NDArray[np.float32] | None:
@@ -87,11 +90,14 @@ class Training(QObject):
 
     def close(self) -> None:
         """End the thread before the dock goes."""
-        self._timer.stop()
         self._runner.close()
         self._close_bar()
+        with suppress(RuntimeError):  # Qt may have deleted it before
+            self._timer.stop()
 
     def _on_progress(self, progress: Progress) -> None:
+        if self._cancelled:
+            return
         if not self._session.picks.positions_yx.size or progress.stage == "align":
             self._take_positions(progress)
         self._session.take_progress(progress)
