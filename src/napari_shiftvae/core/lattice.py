@@ -1,0 +1,313 @@
+"""The lattice of the atoms: vectors, indices, reference positions.
+
+Atoms are indexed by walking from neighbour to neighbour, so that a lattice may bend and stretch
+slowly across the image; one ideal lattice is fitted to all of them in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, Delaunay, KDTree, QhullError
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.walk import cell_coordinates
+
+FEWEST_ATOMS = 8
+SAMPLE = 1000  # atoms from which translations are looked for
+LOWEST_FRACTION = 0.5  # of the atoms on the lattice, for it to be one
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lattice:
+    """An ideal lattice and the place of each atom on it.
+
+    Attributes
+    ----------
+    origin_yx : (2,) array
+        The lattice point of basis 0 nearest the middle of the atoms (y, x) [px].
+    a_yx, b_yx : (2,) array
+        Shortest lattice vectors (y, x) [px]; `a_yx` is the one nearer to the x axis and points
+        right, `b_yx` points down.
+    basis_yx : (B, 2) array
+        Places of the atoms of one cell relative to its lattice point [px]; the first is 0.
+    index : (N, 2) int array
+        Multiples of a and b for each atom; 0 where it is not on the lattice.
+    basis : (N,) int array
+        Row of `basis_yx` for each atom; -1 where it is not on the lattice.
+    reference_yx : (N, 2) array
+        Ideal position of each atom [px]; NaN where it is not on the lattice.
+    rms_px : float
+        Root mean square distance of the atoms on the lattice from their ideal positions [px].
+    fraction : float
+        Fraction of the atoms that are on the lattice.
+    """
+
+    origin_yx: Floats
+    a_yx: Floats
+    b_yx: Floats
+    basis_yx: Floats
+    index: Ints
+    basis: Ints
+    reference_yx: Floats
+    rms_px: float
+    fraction: float
+
+
+def neighbour_distance(positions_yx: ArrayLike) -> float:
+    """Median distance of the atoms to their nearest neighbours.
+
+    Parameters
+    ----------
+    positions_yx : (N, 2) array-like
+        Positions (y, x) [px]; rows with a NaN, and repeated ones, are left out.
+
+    Returns
+    -------
+    float
+        [px]; NaN for fewer than two atoms.
+
+    Examples
+    --------
+    >>> neighbour_distance([(0, 0), (0, 5), (0, 10)])
+    5.0
+    """
+    positions = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+    positions = np.unique(positions[np.isfinite(positions).all(axis=1)], axis=0)
+    if len(positions) < 2:
+        return float("nan")
+    return float(np.median(np.asarray(KDTree(positions).query(positions, k=2)[0])[:, 1]))
+
+
+def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) -> Lattice | None:
+    """Fit a lattice, with one or more atoms in its cell, to atoms.
+
+    Vacancies, atoms that are none and a lattice that bends slowly are coped with.
+
+    Parameters
+    ----------
+    positions_yx : (N, 2) array-like
+        Positions (y, x) [px]; rows with a NaN are on no lattice.
+    amplitude : (N,) array-like, optional
+        Contrast of each atom, in any unit above zero. It tells apart sublattices that positions
+        alone cannot, such as the B columns of an unpolar perovskite, in the middle of the A
+        columns; without it the cell is the smallest that explains the positions.
+
+    Returns
+    -------
+    Lattice or None
+        None where no lattice holds at least half of the atoms.
+
+    Examples
+    --------
+    >>> i, j = np.mgrid[:6, :8].reshape(2, -1, 1)
+    >>> lattice = fit_lattice(i * np.array([14, 2]) + j * np.array([-1, 15]))
+    >>> lattice.a_yx.round(6), lattice.b_yx.round(6), lattice.fraction
+    (array([-1., 15.]), array([14.,  2.]), 1.0)
+    """
+    everything = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+    contrast = None if amplitude is None else np.asarray(amplitude, dtype=np.float64)
+    if contrast is not None and contrast.shape != (len(everything),):
+        raise InputError(
+            f"amplitude has the shape {contrast.shape}; give one value for each of the "
+            f"{len(everything)} positions."
+        )
+    valid = np.isfinite(everything).all(axis=1)
+    if contrast is not None:
+        if not (contrast[valid] > 0).all():
+            raise InputError("amplitude has values that are not above zero; leave these atoms out.")
+        contrast = contrast[valid]
+    positions = everything[valid]
+    if len(positions) < FEWEST_ATOMS:
+        return None
+    vectors = _shortest_translations(positions, contrast)
+    if vectors is None:
+        return None
+    near_px = neighbour_distance(positions)
+    local = cell_coordinates(positions, vectors, near_px)
+    places = _places(local, vectors, near_px)
+    index, basis = _assign(local, places, vectors, near_px)
+    if (basis >= 0).sum() < max(FEWEST_ATOMS, LOWEST_FRACTION * len(positions)):
+        return None
+    full_index = np.zeros((len(everything), 2), dtype=np.int64)
+    full_basis = np.full(len(everything), -1)
+    full_index[valid], full_basis[valid] = index, basis
+    return _ideal(everything, full_index, full_basis)
+
+
+def _shortest_translations(positions: Floats, contrast: Floats | None) -> Floats | None:
+    """Two shortest vectors (2, 2) that carry most atoms onto like atoms."""
+    near_px = neighbour_distance(positions)
+    try:
+        hull = ConvexHull(positions)
+    except QhullError:
+        return None  # all on one line
+    spacing = np.sqrt(hull.volume / len(positions))
+    inside = Delaunay(positions[hull.vertices])
+    tree = KDTree(positions)
+    # Drawn at random, as every n-th atom may belong to one sublattice. Always the same draw.
+    sample = np.random.default_rng(0).permutation(len(positions))[:SAMPLE]
+    found = []
+    for vector in _frequent_differences(positions, sample, tree, reach=4.2 * spacing, near=near_px):
+        moved = positions[sample] + vector
+        lands = inside.find_simplex(moved) >= 0
+        if lands.sum() < max(4, len(sample) / 4):
+            continue
+        distance, partner = (np.asarray(each) for each in tree.query(moved[lands]))
+        met = distance < 0.2 * near_px + 0.04 * np.linalg.norm(vector)
+        unlike = 0.0
+        if contrast is not None and met.any():
+            ratio = contrast[partner[met]] / contrast[sample[lands][met]]
+            unlike = float(np.median(np.abs(np.log(ratio))))
+        found.append((float(np.linalg.norm(vector)), float(met.mean()), unlike, vector))
+    most = max((fraction for _, fraction, _, _ in found), default=0.0)
+    if most < 0.35:
+        return None
+    found = [each for each in found if each[1] > 0.8 * most]
+    least_unlike = min(unlike for _, _, unlike, _ in found)
+    found = [each for each in found if each[2] <= max(2 * least_unlike, least_unlike + 0.15)]
+    found.sort(key=lambda each: each[0])
+    first = found[0][3]
+    for length, _, _, vector in found[1:]:
+        if abs(_cross(first, vector)) > 0.3 * np.linalg.norm(first) * length:
+            return _reduced(first, vector)
+    return None
+
+
+def _frequent_differences(
+    positions: Floats, sample: Ints, tree: KDTree, *, reach: float, near: float
+) -> Floats:
+    """Most frequent vectors (V, 2) between atoms up to `reach` apart, one of each +- pair."""
+    pairs = KDTree(positions[sample]).sparse_distance_matrix(tree, reach, output_type="coo_matrix")
+    apart = pairs.data > 0.5 * near
+    vectors = positions[pairs.col[apart]] - positions[sample[pairs.row[apart]]]
+    step = 0.07 * near
+    half = int(np.ceil(reach / step)) + 2
+    edges = (np.arange(2 * half + 2) - half - 0.5) * step
+    density, _, _ = np.histogram2d(vectors[:, 0], vectors[:, 1], bins=(edges, edges))
+    density = ndimage.gaussian_filter(density, 0.12 * near / step)
+    peaks = np.argwhere((density == ndimage.maximum_filter(density, 5)) & (density > 0)) - half
+    y, x = peaks.T
+    peaks = peaks[(y > 0) | ((y == 0) & (x > 0))]
+    order = np.argsort(density[tuple((peaks + half).T)])[::-1]
+    candidates: Floats = peaks[order[:60]] * step
+    all_vectors = KDTree(vectors)
+    for _ in range(3):
+        around = all_vectors.query_ball_point(candidates, 0.2 * near)
+        for candidate, rows in zip(candidates, around, strict=True):
+            if rows:
+                candidate[:] = vectors[rows].mean(axis=0)
+    return candidates
+
+
+def _reduced(first: Floats, second: Floats) -> Floats:
+    """Shortest vectors of the same lattice, the one nearer to x first (Lagrange reduction)."""
+    short, long = sorted((first, second), key=np.linalg.norm)
+    while True:
+        long = long - np.rint(long @ short / (short @ short)) * short
+        if np.linalg.norm(long) >= np.linalg.norm(short) * (1 - 1e-9):
+            break
+        short, long = long, short
+    pair = sorted((short, long), key=lambda vector: -abs(vector[1]) / float(np.linalg.norm(vector)))
+    return np.stack([pair[0] * np.sign(pair[0][1] or 1), pair[1] * np.sign(pair[1][0] or 1)])
+
+
+def _cross(one: Floats, other: Floats) -> float:
+    return float(one[0] * other[1] - one[1] * other[0])
+
+
+def _places(local: Floats, vectors: Floats, near_px: float) -> Floats:
+    """Places of the atoms of one cell (B, 2) [px], that of most atoms first."""
+    inverse = np.linalg.inv(vectors)
+    fold = (local @ inverse) % 1.0
+    lengths = np.linalg.norm(vectors, axis=1)
+    bins = [max(8, int(np.ceil(length / (0.08 * near_px)))) for length in lengths]
+    places: list[Floats] = []
+    most = 0
+    left = np.ones(len(local), dtype=bool)
+    while left.any():
+        density, _, _ = np.histogram2d(
+            fold[left, 0], fold[left, 1], bins=bins, range=[(0.0, 1.0), (0.0, 1.0)]
+        )
+        density = ndimage.gaussian_filter(
+            density, 0.12 * near_px * np.array(bins) / lengths, mode="wrap"
+        )
+        place = (np.array(np.unravel_index(np.argmax(density), density.shape)) + 0.5) / bins
+        for _ in range(3):
+            away = _wrapped(fold - place, vectors)
+            mine = left & (np.linalg.norm(away, axis=1) < 0.35 * near_px)
+            if mine.any():
+                place += np.median(away[mine], axis=0) @ inverse
+        if mine.sum() < max(1, 0.35 * most):
+            break
+        most = max(most, int(mine.sum()))
+        left &= ~mine
+        # Atoms are not nearer than neighbours are: a second place so near is the other part of
+        # one that splits up, as polar displacements of both signs make it.
+        others = _wrapped(np.array(places).reshape(-1, 2) - place, vectors)
+        if not (np.linalg.norm(others, axis=1) < 0.6 * near_px).any():
+            places.append(place)
+    first = places[0] @ vectors
+    whole: Floats = first + _wrapped(np.array(places) - places[0], vectors)
+    return whole
+
+
+def _wrapped(fold: Floats, vectors: Floats) -> Floats:
+    """Shortest vectors [px] of differences (N, 2) given in cells."""
+    whole = (fold - np.rint(fold)) @ vectors  # nearly the shortest: look at the neighbours, too
+    around = np.array([(i, j) for i in (0, -1, 1) for j in (0, -1, 1)]) @ vectors
+    nearest = np.argmin(np.linalg.norm(whole[:, None] + around, axis=2), axis=1)
+    return np.asarray(whole + around[nearest])
+
+
+def _assign(local: Floats, places: Floats, vectors: Floats, near_px: float) -> tuple[Ints, Ints]:
+    """Cell (N, 2) and place (N,) of each atom, -1 where it has none; one atom to a place."""
+    inverse = np.linalg.inv(vectors)
+    away = np.stack([_wrapped((local - place) @ inverse, vectors) for place in places])  # (B, N, 2)
+    miss = np.linalg.norm(away, axis=2)
+    basis = np.argmin(miss, axis=0)
+    row = np.arange(len(local))
+    index = np.rint((local - places[basis] - away[basis, row]) @ inverse).astype(np.int64)
+    miss = miss[basis, row]
+    order = np.argsort(miss, kind="stable")
+    _, first = np.unique(np.column_stack([index, basis])[order], axis=0, return_index=True)
+    best = np.zeros(len(local), dtype=bool)
+    best[order[first]] = True
+    off = ~best | (miss > 0.35 * near_px)
+    index[off], basis[off] = 0, -1
+    return index, basis
+
+
+def _ideal(positions: Floats, index: Ints, basis: Ints) -> Lattice:
+    """Fit origin, vectors and places to the indexed atoms by least squares."""
+    on = basis >= 0
+    kinds = int(basis.max()) + 1
+    design = np.column_stack([np.eye(kinds)[basis[on]], index[on]]).astype(np.float64)
+    target = positions[on]
+    used = np.ones(len(target), dtype=bool)
+    for _ in range(2):
+        solution = np.linalg.lstsq(design[used], target[used])[0]
+        miss = np.linalg.norm(target - design @ solution, axis=1)
+        used = miss <= 4 * np.median(miss) + 1e-9  # wrong atoms that happen to lie near a site
+    vectors = solution[kinds:]
+    middle = np.rint((target.mean(axis=0) - solution[0]) @ np.linalg.inv(vectors))
+    reference = np.full_like(positions, np.nan)
+    reference[on] = design @ solution
+    shifted = index - np.where(on[:, None], middle, 0).astype(np.int64)
+    return Lattice(
+        origin_yx=solution[0] + middle @ vectors,
+        a_yx=vectors[0],
+        b_yx=vectors[1],
+        basis_yx=solution[:kinds] - solution[0],
+        index=shifted,
+        basis=basis,
+        reference_yx=reference,
+        rms_px=float(np.sqrt(np.mean(np.sum((target - reference[on]) ** 2, axis=1)))),
+        fraction=float(on.mean()),
+    )

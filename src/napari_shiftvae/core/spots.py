@@ -1,0 +1,90 @@
+"""Spots in an image: band pass, local maxima, their sub-pixel places, the noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+WIDER = 2**0.75  # width of the broad Gaussian of the band pass over that of the narrow one
+
+FloatImage = NDArray[np.float32]
+Positions = NDArray[np.float64]
+
+
+def prepare(pixels: FloatImage, dark: bool) -> tuple[FloatImage, NDArray[np.bool_] | None, float]:
+    """Image of mean 0 and spread 1 with bright columns, its masked pixels, and its unit."""
+    masked = np.isnan(pixels)
+    if masked.any():
+        # The nearest valid pixel continues the image without a step that would look like columns.
+        at = ndimage.distance_transform_edt(masked, return_distances=False, return_indices=True)
+        pixels = pixels[tuple(at)]
+    flat = pixels - pixels.mean(dtype=np.float64).astype(np.float32)
+    unit = float(flat.std(dtype=np.float64)) * (-1 if dark else 1)
+    return flat / np.float32(unit), masked if masked.any() else None, abs(unit)
+
+
+def band_pass(image: FloatImage, scale: float) -> FloatImage:
+    """Difference of Gaussians of width `scale` [px] and `WIDER` times that."""
+    blurred = ndimage.gaussian_filter(image, scale)
+    difference: FloatImage = blurred - ndimage.gaussian_filter(image, WIDER * scale)
+    return difference
+
+
+def find_maxima(response: FloatImage, reach: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Positive local maxima within +-`reach` pixels, off the border: positions (N, 2), heights."""
+    highest = ndimage.maximum_filter(response, size=2 * max(reach, 1) + 1)
+    is_peak = (response == highest) & (response > 0)
+    is_peak[[0, -1]] = False
+    is_peak[:, [0, -1]] = False
+    positions, height = np.argwhere(is_peak), response[is_peak].astype(np.float64)
+    if len(np.unique(height)) < len(height):  # of equal pixels side by side, the first
+        twins = KDTree(positions).query_pairs(reach + 0.5, output_type="ndarray").max(axis=1)
+        positions, height = np.delete(positions, twins, axis=0), np.delete(height, twins)
+    return positions, height
+
+
+def climb(response: FloatImage, start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Go uphill pixel by pixel from each position (N, 2) to a maximum, staying off the border."""
+    steps = np.array([(y, x) for y in (0, -1, 1) for x in (0, -1, 1)])
+    inside = np.array(response.shape) - 2
+    at = start
+    for _ in range(8):
+        around = np.clip(at[:, None] + steps, 1, inside)  # (N, 9, 2)
+        highest = np.argmax(response[around[..., 0], around[..., 1]], axis=1)
+        at = around[np.arange(len(at)), highest]
+        if not highest.any():
+            break
+    return at
+
+
+def sub_pixel(response: FloatImage, at: NDArray[np.int64]) -> Positions:
+    """Top of the parabola through each maximum and its two neighbours, along y and x."""
+    y, x = at.T
+    centre = response[y, x]
+    positions = at.astype(np.float64)
+    for axis, (before, after) in enumerate(
+        ((response[y - 1, x], response[y + 1, x]), (response[y, x - 1], response[y, x + 1]))
+    ):
+        curvature = np.maximum(2 * centre - before - after, np.finfo(np.float32).tiny)
+        positions[:, axis] += np.clip((after - before) / (2 * curvature), -0.5, 0.5)
+    return positions
+
+
+def noise_sd(image: FloatImage) -> float:
+    """Standard deviation of white noise, from second differences that see little else.
+
+    J. Immerkaer, Computer Vision and Image Understanding 64, 300 (1996),
+    doi:10.1006/cviu.1996.0060; with a median in place of the mean, for its robustness.
+    """
+    second = np.array([1, -2, 1], dtype=np.float32)
+    rough = ndimage.correlate1d(ndimage.correlate1d(image, second, axis=0), second, axis=1)
+    return float(np.median(np.abs(rough))) / (0.6745 * 6)
+
+
+def noise_gain(scale: float) -> float:
+    """Standard deviation of filtered white noise of unit standard deviation, scale in px."""
+    narrow, broad = scale**2, (WIDER * scale) ** 2
+    variance = 1 / (4 * narrow) + 1 / (4 * broad) - 1 / (narrow + broad)
+    return float(np.sqrt(variance / np.pi))
