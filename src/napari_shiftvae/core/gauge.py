@@ -28,8 +28,10 @@ CENTRAL_WEIGHT = 1e-3  # so that a window without neighbours still has a whole p
 TEMPLATE_PATTERNS = 512
 TEMPLATE_ROUNDS = 3
 ALIGN_ITERATIONS = 4
-NEWTON_ITERATIONS = 8
+ATOM_WINDOW, ATOM_WIDTH = 0.25, 0.2  # of the distance between neighbours
+ATOM_ITERATIONS = 12
 CONVERGED_PX = 1e-3
+RIDGE = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +112,9 @@ def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
     some = z[:: -(-len(z) // TEMPLATE_PATTERNS)]
     model.polarity.fill_(polarity)
     model.template.copy_(model.decode(some, torch.zeros_like(some[:, :2])).mean(dim=0))
-    model.origin.copy_(_brightest_near_centre(model, polarity))
+    model.origin.copy_(
+        _feature_pixel(model.template[None], torch.zeros_like(model.origin), model)[0]
+    )
     for _ in range(TEMPLATE_ROUNDS):
         cage, _ = cage_position(model, some)
         model.template.copy_(model.decode(some, -cage).mean(dim=0))
@@ -124,15 +128,17 @@ def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
         model.origin.copy_(offset.mean(dim=0))
 
 
-def _brightest_near_centre(model: ShiftVAE, polarity: float) -> Tensor:
-    """Pixel of the template's strongest feature within the central region, from the centre [px]."""
+def _feature_pixel(pattern: Tensor, near: Tensor, model: ShiftVAE) -> Tensor:
+    """Pixel (B, 2) of the strong maximum of each pattern (B, P, P) nearest a point [px]."""
     grid = _pixel_grid(model)
-    radius = grid.square().sum(dim=-1).sqrt()
+    away = (grid - near).square().sum(dim=-1).sqrt()
+    height = model.polarity * pattern
+    peak = torch.nn.functional.max_pool2d(height[:, None], 3, stride=1, padding=1)[:, 0]
+    central = away <= CENTRAL_RADIUS * model.config.separation_px
     # A gentle slope settles a draw between features in favour of the nearer one.
-    height = polarity * model.template
-    height = height - height.std() * radius / model.config.separation_px
-    height = torch.where(radius <= CENTRAL_RADIUS * model.config.separation_px, height, -torch.inf)
-    return grid.flatten(0, 1)[height.argmax()]
+    slope = away / model.config.separation_px * height.flatten(1).std(dim=1)[:, None, None]
+    height = torch.where(central & (height >= peak), height - slope, -torch.inf)
+    return grid.flatten(0, 1)[height.flatten(1).argmax(dim=1)]
 
 
 def _pixel_grid(model: ShiftVAE) -> Tensor:
@@ -170,21 +176,20 @@ def cage_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
         pattern, by_shift, _ = model.linearise(z, -position, latents=False)
         # Unknowns: position (pattern slides back by it), contrast and background of the template.
         columns = torch.cat([by_shift.flatten(2), fixed], dim=1)
-        weighted = columns * weight
-        normal = weighted @ columns.mT
-        ridge = 1e-6 * normal.diagonal(dim1=1, dim2=2).mean(dim=1)
-        normal = normal + ridge[:, None, None] * torch.eye(4, device=z.device)
-        step = torch.linalg.solve(normal, (weighted @ pattern.flatten(1)[..., None])[..., 0])
+        step, normal, weighted = _least_squares(columns, weight, pattern.flatten(1))
         position = (position + step[:, :2]).clamp(-limit, limit)
+        if (step[:, :2].abs() < CONVERGED_PX).all():
+            break
     by_latent = model.linearise(z, -position).by_latent
     by = torch.linalg.solve(normal, weighted @ by_latent.flatten(2).mT)
     return position, by[:, :2]
 
 
 def central_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the extremum of each decoded pattern nearest the central feature of the mean.
+    """Fit a Gaussian on a background to the central atom of each decoded pattern.
 
-    Newton's method from the strongest pixel of the central region.
+    Least squares under a smooth window about the strongest pixel of the central region; a
+    maximum alone would follow every ripple that noise has left in the decoder.
 
     Parameters
     ----------
@@ -198,27 +203,49 @@ def central_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
     by_latent : (B, 2, K) tensor
         Its derivative.
     """
-    grid = _pixel_grid(model)
-    away = (grid - model.origin).square().sum(dim=-1)
-    radius = CENTRAL_RADIUS * model.config.separation_px
-    height = model.polarity * model.decode(z, torch.zeros_like(z[:, :2]))
-    height = torch.where(away <= radius**2, height, -torch.inf)
-    start = grid.flatten(0, 1)[height.flatten(1).argmax(dim=1)]
+    region = CENTRAL_RADIUS * model.config.separation_px
+    pattern, _, by_latent = model.linearise(z, torch.zeros_like(z[:, :2]))
+    pixels = _pixel_grid(model).flatten(0, 1)  # (P P, 2)
+    first = _feature_pixel(pattern, model.origin, model)
+    away = (pixels - first[:, None]).square().sum(dim=-1)  # (B, P P)
+    weight = torch.exp(-away / (2 * (ATOM_WINDOW * model.config.separation_px) ** 2))
+    values = pattern.flatten(1)
 
-    position = start
-    for _ in range(NEWTON_ITERATIONS):
-        slope, curvature, mixed = model.bend(z, position)
-        step = torch.linalg.solve(curvature, slope)
-        position = position - step.clamp(-0.5, 0.5)
-        if (step.abs() < CONVERGED_PX).all():
+    position, width = first, torch.full_like(first[:, 0], ATOM_WIDTH * model.config.separation_px)
+    for _ in range(ATOM_ITERATIONS):
+        offset = pixels - position[:, None]
+        square = offset.square().sum(dim=-1)
+        bell = torch.exp(-square / (2 * width[:, None] ** 2))
+        # Height and background are linear: eliminate them, then step in position and width.
+        linear = torch.stack([bell, torch.ones_like(bell)], dim=1)
+        top = _least_squares(linear, weight, values)[0]
+        slope = (top[:, 0] / width**2)[:, None] * bell
+        bent = torch.cat(
+            [slope[:, None] * offset.mT, (slope * square / width[:, None])[:, None], linear], dim=1
+        )
+        residual = values - (top[:, :, None] * linear).sum(dim=1)
+        step, normal, weighted = _least_squares(bent, weight, residual)
+        position = position + step[:, :2].clamp(-1.0, 1.0)
+        width = (width + step[:, 2]).clamp(0.4, region)
+        if (step[:, :3].abs() < CONVERGED_PX).all():
             break
-    curvature = model.polarity * curvature
-    trace = curvature.diagonal(dim1=1, dim2=2).sum(dim=1)
-    found = (torch.linalg.det(curvature) > 0) & (trace < 0)
-    found &= (step.abs() < CONVERGED_PX).all(dim=1) & ((position - start).abs() < 1.5).all(dim=1)
-    by = -torch.linalg.solve(model.polarity * curvature, mixed)
+    inside = ((position - first).abs() < 1.5).all(dim=1)
+    found = inside & (step[:, :2].abs() < 0.05).all(dim=1) & (model.polarity * top[:, 0] > 0)
+    by = torch.linalg.solve(normal, weighted @ by_latent.flatten(2).mT)
     nothing = torch.full_like(position, torch.nan)
-    return torch.where(found[:, None], position, nothing), by
+    return torch.where(found[:, None], position, nothing), by[:, :2]
+
+
+def _least_squares(
+    columns: Tensor, weight: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted fit of columns (B, C, M) to values (B, M): solution, normal matrix, weighted."""
+    weighted = columns * (weight if weight.ndim == 1 else weight[:, None])
+    normal = weighted @ columns.mT
+    scale = normal.diagonal(dim1=1, dim2=2)
+    normal = normal + torch.diag_embed(RIDGE * scale + RIDGE**2)
+    solution = torch.linalg.solve(normal, (weighted @ values[..., None])[..., 0])
+    return solution, normal, weighted
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jacrev, vmap
 
 DecoderKind = Literal["fourier", "coordinate"]
 
@@ -66,14 +65,6 @@ class Linearised(NamedTuple):
     pattern: Tensor  # (B, P, P)
     by_shift: Tensor  # (B, 2, P, P), per pixel of shift (y, x)
     by_latent: Tensor  # (B, K, P, P)
-
-
-class Bend(NamedTuple):
-    """Derivatives of decoded patterns at one point each."""
-
-    gradient: Tensor  # (B, 2), per pixel (y, x)
-    hessian: Tensor  # (B, 2, 2)
-    mixed: Tensor  # (B, 2, K), of the gradient by the latents
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -182,21 +173,6 @@ class FourierDecoder(nn.Module):
         by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None][:, :0]
         return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
 
-    def bend(self, z: Tensor, points: Tensor) -> Bend:
-        """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
-        output, by_z = _latent_derivatives(self.net, z)
-        waves = torch.cartesian_prod(self.wave_y, self.wave_x)  # (Y X, 2)
-        squares = waves[:, :, None] * waves[:, None, :]
-
-        def turned(c: Tensor) -> tuple[Tensor, Tensor]:
-            real, imag = self._turned(self._coefficients(c), -points)
-            return real.flatten(1), imag.flatten(1)
-
-        real, imag = turned(output)
-        hessian = -(real @ squares.flatten(1)).unflatten(1, (2, 2))
-        mixed = torch.stack([-turned(column)[1] @ waves for column in by_z], 2)
-        return Bend(-imag @ waves, hessian, mixed)
-
 
 class CoordinateDecoder(nn.Module):
     """Pixel coordinates minus shift, and latents, through a network (arXiv:2106.12472)."""
@@ -246,19 +222,6 @@ class CoordinateDecoder(nn.Module):
         pattern = series[0][0][..., 0].unflatten(1, shape)
         by = torch.stack([tangent[..., 0] for _, tangent in series], 1).unflatten(2, shape)
         return Linearised(pattern, by[:, :2], by[:, 2:])
-
-    def bend(self, z: Tensor, points: Tensor) -> Bend:
-        """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
-
-        def value(point: Tensor, latents: Tensor) -> Tensor:
-            return self._through(latents[None], point[None, None] / self.unit)[0, 0]
-
-        slope = grad(value)
-        return Bend(
-            vmap(slope)(points, z),
-            vmap(jacrev(slope))(points, z),
-            vmap(jacrev(slope, argnums=1))(points, z),
-        )
 
 
 class Encoded(NamedTuple):
@@ -353,8 +316,3 @@ class ShiftVAE(nn.Module):
         if latents:
             by_latent = torch.einsum("bkij,kl->blij", by_latent, self.gauge)
         return Linearised(pattern, by_shift, by_latent)
-
-    def bend(self, z: Tensor, points: Tensor) -> Bend:
-        """Slope and curvature of unshifted patterns at points (B, 2) from the centre [px]."""
-        gradient, hessian, mixed = self.decoder.bend(z @ self.gauge.T, points)
-        return Bend(gradient, hessian, mixed @ self.gauge)
