@@ -4,7 +4,7 @@
 #   make demo        the whole analysis on sample data, in napari (a screenshot where no display is)
 #   make test        all tests, GUI tests included (under Xvfb where no display is)
 #   make lint        ruff, mypy, npe2 validate
-#   make build       wheel and sdist, each installed alone and tried in napari
+#   make build       wheel and sdist, each installed alone and tried in napari (PyQt6, PySide6)
 #   make screenshots the figures of docs/
 #   make benchmark   the figures of benchmarks/
 #   make clean       removes what was made, .venv included
@@ -60,15 +60,18 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/npe2 validate src/napari_shiftvae/napari.yaml
 
+# $(1) package, $(2) Qt binding: napari works with either, and so must the plugin
+define smoke_test
+	$(PYTHON) -m venv build/smoke-$(2)
+	build/smoke-$(2)/bin/python $(PIP_INSTALL) $(1) "napari[$(2)]"
+	$(XVFB) build/smoke-$(2)/bin/python -P scripts/smoke_test.py
+endef
+
 build: $(INSTALLED)
 	rm -rf dist build/smoke-*
 	$(BIN)/python -m build
-	for package in dist/*.whl dist/*.tar.gz; do \
-		venv=build/smoke-$${package##*.}; \
-		$(PYTHON) -m venv $$venv && \
-		$$venv/bin/python $(PIP_INSTALL) "$$package" "napari[pyqt6]" && \
-		$(XVFB) $$venv/bin/python -P scripts/smoke_test.py || exit 1; \
-	done
+	$(call smoke_test,dist/*.whl,pyqt6)
+	$(call smoke_test,dist/*.tar.gz,pyside6)
 
 screenshots: $(INSTALLED)
 	$(XVFB) $(BIN)/python docs/screenshots.py
