@@ -153,22 +153,6 @@ def test_linearise_without_latents_is_the_same_less_them(turned):
     assert part.by_latent.shape == (4, 0, 17, 17)
 
 
-def test_bend_agrees_with_finite_differences(turned):
-    z, points = batch()
-
-    def height(latents, at):
-        return turned.decode(latents, -at)[:, 8, 8]  # of the unshifted pattern
-
-    found = turned.bend(z, points)
-    for axis in range(2):
-        close(found.gradient[:, axis], by_difference(lambda at: height(z, at), points, axis), 1e-7)
-        bent = by_difference(lambda at: turned.bend(z, at).gradient, points, axis)
-        close(found.hessian[:, :, axis], bent, 1e-7)
-    for latent in range(3):
-        mixed = by_difference(lambda at: turned.bend(at, points).gradient, z, latent)
-        close(found.mixed[:, :, latent], mixed, 1e-7)
-
-
 # --- gauge -------------------------------------------------------------------------------------
 
 
