@@ -51,7 +51,7 @@ def image_layer(pixels: np.ndarray, **place: object) -> Image:
 def test_every_layer_of_a_run_lies_on_the_image(run: Run, pixels: np.ndarray) -> None:
     image = image_layer(pixels, **ODD_PLACE)
     made = list(starmap(Layer.create, to_layers.run_layers(run, "made", to_layers.spatial(image))))
-    assert [layer.name for layer in made] == ["made z1", "made z2", "made shift", "made atoms"]
+    assert [layer.name for layer in made] == ["made z1", "made z2", "made atoms", "made shift"]
     for layer in made:
         for corner in ((0.0, 0.0), (0.0, 169.0), (149.0, 0.0), (12.5, 31.25)):
             np.testing.assert_allclose(layer.data_to_world(corner), image.data_to_world(corner))
@@ -69,7 +69,7 @@ def test_moving_one_layer_does_not_move_the_image(run: Run, pixels: np.ndarray) 
 
 
 def test_atoms_layer_holds_every_column_and_shows_the_first_latent(run: Run) -> None:
-    layer = Layer.create(*to_layers.run_to_layer_data(run)[-1])
+    layer = Layer.create(*to_layers.run_to_layer_data(run)[-2])
     assert isinstance(layer, Points)
     assert list(layer.features.columns) == list(run.atoms.columns)
     expected = to_layers.latent_colours(run.atoms["z1"])
@@ -194,7 +194,7 @@ def test_picks_become_open_circles_of_two_colours() -> None:
     assert layer.name == "made atoms"
     assert (layer.face_color[:, 3] == 0).all()
     assert len(np.unique(layer.border_color, axis=0)) == 2
-    np.testing.assert_array_equal(layer.size, 9.0)  # 0.45 of the distance between neighbours
+    np.testing.assert_array_equal(layer.size, 8.0)  # 0.4 of the distance between neighbours
 
 
 def test_colour_limits_ignore_outliers_and_nan() -> None:

@@ -15,6 +15,7 @@ from napari.layers import Image, Points, Shapes, Vectors
 from qtpy.QtCore import Qt
 
 from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.layers import latent_colours
 from napari_shiftvae.session import FindSettings, Picks, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.atoms_panel import FindForm
@@ -335,6 +336,40 @@ def test_fields_drive_the_layers(qtbot, viewer, dock) -> None:
     assert "(pm)" in fields.arrow_bar.toolTip()
 
 
+def test_atoms_scatter_and_map_share_their_colours(qtbot, viewer, dock) -> None:
+    run(qtbot, dock)
+    atoms, used = viewer.layers["made atoms"], dock.session.run.used
+    table = dock.session.run.atoms
+
+    def shows(column: str) -> bool:
+        expected = latent_colours(table[column])[used]
+        return np.allclose(atoms.face_color[used], expected, atol=0.01)
+
+    assert shows("z1")
+    dock.explore.colour.setCurrentText("residual")
+    assert shows("residual")
+    dock.fields.map.setCurrentText("z2")
+    assert shows("z2")
+    assert dock.explore.colour.currentText() == "z2"
+
+
+def test_windows_on_a_grid_need_no_atoms(qtbot, viewer, dock) -> None:
+    dock.atoms.form.setValue(FindSettings(sampling="grid", count=150))
+    run(qtbot, dock)
+    assert dock.session.run.config.sampling == "grid"
+    np.testing.assert_array_equal(viewer.layers["made atoms"].data, dock.session.run.picks_yx)
+
+
+def test_windows_on_a_grid_leave_the_picks_alone(qtbot, viewer, dock) -> None:
+    press(qtbot, dock.atoms.find)
+    wait_idle(qtbot, dock)
+    picks = viewer.layers["made atoms"].data.copy()
+    dock.atoms.form.setValue(FindSettings(sampling="grid", count=150))
+    run(qtbot, dock)
+    np.testing.assert_array_equal(viewer.layers["made atoms"].data, picks)
+    assert "z1" in viewer.layers["made atoms [1]"].features
+
+
 def test_fields_survive_deleted_layers(qtbot, viewer, dock) -> None:
     run(qtbot, dock)
     for name in ("made shift", "made z1", "made z2", "made atoms"):
@@ -375,7 +410,9 @@ def test_train_form_round_trip(qtbot, settings) -> None:
 def test_find_form_round_trip(qtbot) -> None:
     form = FindForm()
     qtbot.addWidget(form)
-    settings = FindSettings(dark=True, separation_px=12.5, threshold=0.4)
+    settings = FindSettings(
+        dark=True, separation_px=12.5, threshold=0.4, sampling="grid", count=300
+    )
     with qtbot.waitSignal(form.valueChanged) as heard:
         form.setValue(settings)
     assert form.value() == settings == heard.args[0]

@@ -43,6 +43,13 @@ class Finished:
     grid: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """First sign of an analysis: torch is loaded, and this is the device it computes on."""
+
+    device: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Survey:
     """How picks and patch size go together.
@@ -115,7 +122,10 @@ def config_for(
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
 
+    anywhere = find_settings.sampling != "atoms"
     return AnalysisConfig(
+        sampling=find_settings.sampling,
+        count=find_settings.count if anywhere else None,
         dark=find_settings.dark,
         separation_px=find_settings.separation_px,
         threshold=find_settings.threshold,
@@ -158,11 +168,12 @@ class Order:
     resume: Run | None
 
 
-def analysis(order: Order) -> Generator[Progress, Any, Finished]:
+def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     """Analyse an image, and have its decoder drawn."""
-    from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.analyse import analyse, choose_device
 
     config = config_for(order.find, order.train, device=order.device)
+    yield Started(device=str(choose_device(order.device)))
     run = yield from analyse(
         order.image, config, positions_yx=order.positions_yx, resume=order.resume
     )
@@ -203,3 +214,9 @@ def decoder_grid(run: Run, side: int) -> NDArray[np.float32]:
         patterns = run.model.decode(z.to(device), torch.zeros(len(z), 2, device=device)).cpu()
     tiles = patterns.numpy().reshape(len(z2), side, size, size)
     return tiles.swapaxes(1, 2).reshape(-1, side * size)
+
+
+def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:
+    """Count the epochs that are left where a run is trained on with these settings."""
+    config = config_for(find_settings, train_settings, device="auto")
+    return max(0, config.train.epochs_for(int(run.used.sum())) - run.epochs)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Picks
 
+RUN = "shiftvae_run"  # key of a layer's metadata
 SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 LATENT_COLORMAP = "viridis"
 ARROW_COLORMAP = "plasma"
@@ -226,7 +227,7 @@ def dot_size_px(positions_yx: NDArray[np.float64]) -> float:
 
     if len(positions_yx) < 3:
         return 8.0
-    return max(2.0, 0.45 * neighbour_distance(positions_yx))
+    return max(2.0, 0.4 * neighbour_distance(positions_yx))
 
 
 def ring_colours(
@@ -257,7 +258,7 @@ def latent_colours(values: ArrayLike, limits: tuple[float, float] | None = None)
 
     low, high = limits or latent_limits(values)
     scaled = (np.asarray(values, dtype=float) - low) / (high - low)
-    index = np.clip(np.nan_to_num(scaled), 0, 1) * 255
+    index = np.rint(np.clip(np.nan_to_num(scaled), 0, 1) * 255)
     table = np.asarray(ensure_colormap(LATENT_COLORMAP).map(np.linspace(0, 1, 256)))
     colours = table[index.astype(np.uint8)]
     colours[~np.isfinite(scaled)] = 0
@@ -315,7 +316,7 @@ def arrows_layer(
             "edge_color": "length_px",
             "edge_colormap": ARROW_COLORMAP,
             "edge_contrast_limits": (0.0, longest_arrow(atoms, reading)),
-            "edge_width": 0.09 * dot_size_px(vectors[:, 0]) / 0.45,
+            "edge_width": 0.25 * dot_size_px(vectors[:, 0]),
             "length": gain,
             "vector_style": "arrow",
             "metadata": {"reading": reading},
@@ -362,15 +363,15 @@ def run_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataT
     Returns
     -------
     list of LayerData
-        Image layers ``<image> z1`` ..., Vectors ``<image> shift``, Points ``<image> atoms``.
+        Image layers ``<image> z1`` ..., Points ``<image> atoms``, Vectors ``<image> shift``; each
+        has the run in its metadata.
     """
     atoms = run.atoms
     positions = atoms[["y_px", "x_px"]].to_numpy(dtype=float)
     set_aside = atoms["set_aside"].to_numpy(dtype=str)
     gain = default_gain(atoms, "against its cage")
-    return [
+    made = [
         *map_layers(run, name, place),
-        arrows_layer(atoms, name, place, "against its cage", gain),
         (
             positions,
             {
@@ -379,12 +380,15 @@ def run_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataT
                 "border_color": ring_colours(np.zeros(len(atoms), dtype=bool), set_aside),
                 "border_width": 0.0,
                 **run_features(run),
-                "metadata": {"shiftvae_run": run},
                 **place,
             },
             "points",
         ),
+        arrows_layer(atoms, name, place, "against its cage", gain),
     ]
+    for _, kwargs, _ in made:
+        kwargs["metadata"] = {**kwargs.get("metadata", {}), RUN: run}
+    return made
 
 
 def map_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:

@@ -14,6 +14,7 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Shapes, Vectors
 
 from napari_shiftvae import layers as to_layers
+from napari_shiftvae.layers import RUN
 from napari_shiftvae.session import Picks
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
 
-RUN = "shiftvae_run"  # key of a layer's metadata
 # The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
 RECOLOUR_SHARE = 0.1
 RECOLOUR_EVERY_S = 0.25
@@ -219,9 +219,9 @@ class Overlay:
             return
         if layer not in self._viewer.layers or RUN in layer.metadata:
             return
+        if not np.array_equal(layer.data, progress.positions_yx):
+            return  # these are other atoms, or they were edited meanwhile
         colours = layer.face_color
-        if index.max() >= len(colours):
-            return  # atoms were deleted meanwhile
         # In place, then the event: half the time of assigning, which copies and checks (5 ms
         # instead of 11 ms for 5,000 atoms); the table of features follows at the end.
         colours[index] = to_layers.latent_colours(report.latents[:, 0])
@@ -247,14 +247,13 @@ class Overlay:
         positions = run.atoms[["y_px", "x_px"]].to_numpy()
         place = to_layers.spatial(target.image)  # as it lies now, had it been moved
         name = target.image.name
-        *below, atoms = to_layers.run_layers(run, name, place)
-        for _, kwargs, _ in (*below, atoms):
-            kwargs.setdefault("metadata", {})[RUN] = run
+        *maps, atoms, shift = to_layers.run_layers(run, name, place)
         if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
             self._colour_atoms(layer, run, atoms[1])
-            self._add(below, under=layer)
+            self._add(maps, under=layer)
+            self._add([shift], under=self._above(layer))
         else:
-            *_, layer = self._add([*below, atoms])
+            layer = self._add([*maps, atoms, shift])[-2]
             if target.key not in self._atoms:
                 layer.events.data.connect(self._on_atoms_edited)
                 self._atoms[target.key] = layer
@@ -293,7 +292,7 @@ class Overlay:
             place = to_layers.spatial(self.image)
             data = to_layers.arrows_layer(run.atoms, self.image.name, place, reading, gain)
             data[1]["metadata"][RUN] = run
-            self._add([data], under=self.atoms)
+            self._add([data])
             return
         if layer.metadata.get("reading") != reading:
             vectors, kwargs, _ = to_layers.arrows_layer(run.atoms, "", {}, reading, gain)
@@ -318,6 +317,13 @@ class Overlay:
         ]
         return shown[-1] if shown else None
 
+    def colour_atoms(self, run: Run, column: str) -> None:
+        """Colour the atoms of a run by a column of its table."""
+        for layer in self.of_run(run, Points):
+            if column in layer.features and len(layer.features) == len(run.atoms):
+                layer.face_contrast_limits = to_layers.latent_limits(run.atoms[column])
+                layer.face_color = column
+
     def _hide_run(self, run: Run) -> None:
         for layer in self.of_run(run):
             layer.visible = False
@@ -333,6 +339,11 @@ class Overlay:
             self._viewer.layers.insert(at, layer)
         self._viewer.layers.selection = selected & set(self._viewer.layers)
         return made
+
+    def _above(self, layer: Layer) -> Layer | None:
+        """Layer drawn next after another one, None where it is the topmost."""
+        at = self._viewer.layers.index(layer) + 1
+        return self._viewer.layers[at] if at < len(self._viewer.layers) else None
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value

@@ -49,7 +49,12 @@ class PickTool:
             self._viewer.mouse_drag_callbacks.append(self._on_press)
         else:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
-        if on and self._overlay.atoms is not None:
+        if on:
+            self._activate()
+
+    def _activate(self) -> None:
+        """Make the atoms the active layer, so that the Delete key is about them."""
+        if self._overlay.atoms is not None:
             self._viewer.layers.selection.active = self._overlay.atoms
 
     def _on_press(self, _: Any, event: Any) -> Generator[None, None, None]:
@@ -74,6 +79,7 @@ class PickTool:
             return
         if hit is None:
             self._add(pressed)
+            self._activate()
         elif "Shift" in event.modifiers:
             self._session.change_picks(self._session.picks.without([hit]))
         elif self._overlay.atoms is not None:

@@ -138,8 +138,14 @@ class FindSettings:
         Distance between neighbouring atoms [px], estimated where None.
     threshold : float, optional
         How strong a spot must be to be an atom, chosen from the image where None.
+    sampling : {"atoms", "grid", "random"}
+        Patches around the atoms, or anywhere and then aligned.
+    count : int
+        How many patches are cut anywhere, before those that meet are merged.
     """
 
+    sampling: Literal["atoms", "grid", "random"] = "atoms"
+    count: int = 2000
     dark: bool = False
     separation_px: float | None = None
     threshold: float | None = None

@@ -18,17 +18,22 @@ from superqt import QLabeledDoubleSlider
 from napari_shiftvae.session import FindSettings
 from napari_shiftvae.widgets.form import (
     button,
+    choice,
     label,
     optional,
     real,
     rows,
     set_optional,
+    whole,
 )
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from napari_shiftvae.session import Picks
+
+
+SAMPLINGS = {"atoms": "around atoms", "grid": "on a grid", "random": "at random"}
 
 
 class FindForm(QWidget):
@@ -64,14 +69,29 @@ class FindForm(QWidget):
         self.threshold.setDecimals(2)
         self.threshold.setToolTip(
             "How strong a spot must be to count as an atom, as a fraction of the strongest ones. "
-            "The circles on the image follow while you drag."
+            "The circles on the image follow while you drag. Chosen automatically until you do."
+        )
+        self.threshold.setEnabled(False)
+        self.sampling = choice(
+            list(SAMPLINGS.values()),
+            "Where patches are cut. Around atoms is the most precise. On a grid or at random needs "
+            "no atoms: the patches are then moved onto the pattern they share, and those that "
+            "meet are merged; for structures without clear atoms.",
+        )
+        self.count = whole(
+            16, 1_000_000, "How many patches are cut on the grid or at random, before merging."
         )
         layout = rows(self)
+        layout.addRow("Patches", self.sampling)
+        layout.addRow("Number", self.count)
+        self._count_row = (layout.labelForField(self.count), self.count)
         layout.addRow("Atoms are", contrast)
         layout.addRow("Separation", self.separation)
         layout.addRow("", self.separation_note)
         layout.addRow("Threshold", self.threshold)
         self.setValue(FindSettings())
+        self.sampling.currentIndexChanged.connect(self._on_sampling)
+        self.count.valueChanged.connect(self._on_changed)
         self.dark.toggled.connect(self._on_changed)
         self.separation.valueChanged.connect(self._on_changed)
         self.threshold.valueChanged.connect(self._on_threshold)
@@ -79,6 +99,8 @@ class FindForm(QWidget):
     def value(self) -> FindSettings:
         """Settings as they stand in the form."""
         return FindSettings(
+            sampling=list(SAMPLINGS)[self.sampling.currentIndex()],
+            count=self.count.value(),
             dark=self.dark.isChecked(),
             separation_px=optional(self.separation),
             threshold=self._threshold,
@@ -88,18 +110,31 @@ class FindForm(QWidget):
         """Show other settings, with one `valueChanged` where they are others."""
         before = self.value()
         with QSignalBlocker(self):
+            self.sampling.setCurrentText(SAMPLINGS[settings.sampling])
+            self.count.setValue(settings.count)
             (self.dark if settings.dark else self.bright).setChecked(True)
             set_optional(self.separation, settings.separation_px)
             if settings.threshold is not None:
                 self.threshold.setValue(settings.threshold)
             self._threshold = settings.threshold
+        self._show_count_row()
         if self.value() != before:
             self.valueChanged.emit(self.value())
 
     def show_used(self, threshold: float) -> None:
         """Put the slider where an automatic threshold was found, without fixing it there."""
+        self.threshold.setEnabled(True)
         with QSignalBlocker(self.threshold):
             self.threshold.setValue(threshold)
+
+    def _show_count_row(self) -> None:
+        anywhere = self.value().sampling != "atoms"
+        for part in self._count_row:
+            part.setVisible(anywhere)
+
+    def _on_sampling(self) -> None:
+        self._show_count_row()
+        self._on_changed()
 
     def _on_threshold(self, threshold: float) -> None:
         self._threshold = threshold

@@ -116,6 +116,8 @@ class ShiftVAEWidget(QWidget):
         self.train.stop_asked.connect(self.training.stop)
         self.train.form.patch_size.valueChanged.connect(lambda _: self._survey())
         self.tabs.currentChanged.connect(lambda _: self._draw_square())
+        self.explore.colour_changed.connect(self._on_colour)
+        self.train.form.valueChanged.connect(lambda _: self._show_possible())
         self.fields.changed.connect(self._on_fields)
         self._viewer.events.theme.connect(self._on_theme)
         for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
@@ -283,42 +285,57 @@ class ShiftVAEWidget(QWidget):
         if find_settings.separation_px is None and self.session.separation_px is not None:
             find_settings = replace(find_settings, separation_px=self.session.separation_px)
         picks = self.session.picks
+        use_picks = len(picks) > 0 and find_settings.sampling == "atoms"
         self.training.start(
             jobs.Order(
                 image=image,
                 find=find_settings,
                 train=self.train.form.value(),
                 device=self.header.device.currentText(),
-                positions_yx=picks.positions_yx if len(picks) else None,
+                positions_yx=picks.positions_yx if use_picks else None,
                 resume=self.session.run if resume else None,
             )
         )
 
     def _on_progress(self, progress: Progress) -> None:
         self.session.say(progress.message)
-        self.train.show_progress(progress, self.session.losses, self.header.device.currentText())
+        self.train.show_progress(progress, self.session.losses, self.training.device)
 
     def _on_run(self, run: Run | None) -> None:
         self.explore.show_run(run, self.training.grid_of(run))
-        self.train.findings.setText("" if run is None else "\n".join(run.diagnostics.sentences))
+        self.train.show_end(run)
         self._offer_fields()
         self._on_activity(self.session.activity)
 
     def _on_activity(self, activity: str) -> None:
-        idle, run = activity == "idle", self.session.run
+        idle = activity == "idle"
         self.header.chooser.freeze(not idle)  # may find that the image is gone
         there = self._image_layer is not None
         self.header.quick_run.setEnabled(idle and there)
-        self.atoms.setEnabled(there and activity in ("idle", "finding"))
-        if not idle:
+        self.atoms.setEnabled(there and activity in {"idle", "finding"})
+        if activity in {"running", "stopping"}:
             self.atoms.edit.setChecked(False)
+        self._show_possible()
+
+    def _show_possible(self) -> None:
+        """Enable what can be done in the Train tab."""
+        run, activity = self.session.run, self.session.activity
+        can_go_on = (
+            run is not None
+            and run.training is not None
+            and jobs.epochs_to_do(run, self.atoms.form.value(), self.train.form.value()) > 0
+        )
         self.train.set_possible(
-            run=idle and there,
+            run=activity == "idle" and self._image_layer is not None,
             stop=activity == "running",
-            resume=idle and run is not None and run.training is not None,
+            resume=activity == "idle" and can_go_on,
         )
 
     # -- fields --------------------------------------------------------------------------------
+
+    def _on_colour(self, column: str) -> None:
+        if self.session.run is not None and column:
+            self.overlay.colour_atoms(self.session.run, column)
 
     def _offer_fields(self) -> None:
         run = self.session.run
@@ -347,7 +364,10 @@ class ShiftVAEWidget(QWidget):
             gain=panel.gain.value(),
         )
         chosen = panel.map.currentText()
-        self.overlay.show_map(run, None if chosen == NO_MAP else chosen)
+        if chosen != (self.overlay.shown_map(run) or NO_MAP):
+            self.overlay.show_map(run, None if chosen == NO_MAP else chosen)
+            # dots in the colours of another latent would mislead
+            self.explore.colour.setCurrentText("z1" if chosen == NO_MAP else chosen)
         self._show_scales()
 
     def _show_scales(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyqtgraph as pg
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_shiftvae.layers import LATENT_COLORMAP, latent_colours, latent_limits
@@ -80,13 +81,15 @@ class DecoderGrid(pg.PlotWidget):
 class ExplorePanel(QWidget):
     """Scatter with a choice of columns, decoder grid, what the run says about itself."""
 
+    colour_changed = Signal(str)
+
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._atoms: pd.DataFrame | None = None
         self.empty = label("Nothing to explore yet: run an analysis first.")
         self.x = choice([], "Column along the horizontal axis.")
         self.y = choice([], "Column along the vertical axis.")
-        self.colour = choice([], "Column that gives the colour.")
+        self.colour = choice([], "Column that gives the colour, here and on the image.")
         self.scatter = LatentScatter()
         self.bar = ColourBar()
         self.grid_note = label("Decoded patterns over z1 (right) and z2 (up)")
@@ -108,6 +111,7 @@ class ExplorePanel(QWidget):
         layout.addStretch(1)
         for column in (self.x, self.y, self.colour):
             column.currentTextChanged.connect(self._draw)
+        self.colour.currentTextChanged.connect(self.colour_changed)
         self.content.hide()
 
     def show_run(self, run: Run | None, grid: NDArray[np.float32] | None) -> None:
@@ -120,7 +124,7 @@ class ExplorePanel(QWidget):
         columns = list(run.atoms.select_dtypes("number").columns)
         wanted = ("z1", "z2" if "z2" in columns else "residual", "z1")
         for field, first in zip((self.x, self.y, self.colour), wanted, strict=True):
-            kept = field.currentText()
+            kept = field.currentText() if field is not self.colour else first
             field.blockSignals(True)
             field.clear()
             field.addItems(columns)

@@ -24,6 +24,7 @@ from napari_shiftvae.widgets.form import (
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Loss
 
 
@@ -219,7 +220,9 @@ class TrainPanel(QWidget):
         )
         self.stop = button("Stop", "Stop training now and go on with what has been learned so far.")
         self.resume = button(
-            "Resume", "Train the last model further, as many epochs again as set above."
+            "Resume",
+            "Train the last model on, up to the number of epochs set above; its patches and other "
+            "settings stay.",
         )
         self.status = label("Not trained yet.")
         self.plot = LossPlot()
@@ -252,9 +255,18 @@ class TrainPanel(QWidget):
             text += f" = {size_px * pixel_nm:.3g} nm"
         self.form.patch_note.setText(text)
 
-    def show_end(self, text: str) -> None:
-        """Tell how the training ended."""
-        self.status.setText(text)
+    def show_end(self, run: Run | None) -> None:
+        """Tell how the last training ended and what came of it."""
+        if run is None:
+            self.status.setText("Not trained yet.")
+            self.findings.setText("")
+            return
+        seconds = run.seconds.get("train", 0.0)
+        self.status.setText(
+            f"{'trained' if run.finished else 'stopped after'} {run.epochs} epochs"
+            f"  ·  {_duration(seconds)}  ·  {run.device}"
+        )
+        self.findings.setText("\n".join(run.diagnostics.sentences))
 
     def show_progress(self, progress: Progress, losses: list[Loss], device: str) -> None:
         """Tell how far the training is."""

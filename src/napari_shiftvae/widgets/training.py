@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils import cancelable_progress
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -14,7 +15,6 @@ from napari_shiftvae.session import Picks
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
@@ -46,6 +46,8 @@ class Training(QObject):
         self._runner = Runner(self)
         self._bar: cancelable_progress | None = None
         self._fraction = 0.0
+        self.device = ""
+        self._finds = False
         self._cancelled = False
         self._result: jobs.Finished | None = None
         self._drawn: tuple[Run | None, NDArray[np.float32] | None] = (None, None)
@@ -62,6 +64,7 @@ class Training(QObject):
         """Start an analysis; atoms are found first where the order holds none."""
         target = self._overlay.begin()
         self._result, self._cancelled = None, False
+        self._finds = order.positions_yx is None and not len(self._session.picks)
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
@@ -95,11 +98,13 @@ class Training(QObject):
         with suppress(RuntimeError):  # Qt may have deleted it before
             self._timer.stop()
 
-    def _on_progress(self, progress: Progress) -> None:
+    def _on_progress(self, progress: Progress | jobs.Started) -> None:
         if self._cancelled:
             return
-        if not self._session.picks.positions_yx.size or progress.stage == "align":
-            self._take_positions(progress)
+        if isinstance(progress, jobs.Started):
+            self.device = progress.device
+            return
+        self._take_positions(progress)
         self._session.take_progress(progress)
         self._overlay.recolour(progress)
         begin, end = STAGES[progress.stage]
@@ -108,10 +113,13 @@ class Training(QObject):
         self.progressed.emit(progress)
 
     def _take_positions(self, progress: Progress) -> None:
-        positions = progress.positions_yx
-        if positions is not None and len(positions):
-            by_hand = [False] * len(positions)
-            self._session.change_picks(Picks.of(positions, by_hand), step="analysis")
+        """Show the picks that the analysis makes, unless the user's are there."""
+        positions, picks = progress.positions_yx, self._session.picks
+        if positions is None or not len(positions) or not self._finds:
+            return
+        if not np.array_equal(positions, picks.positions_yx):
+            found = Picks.of(positions, np.zeros(len(positions), dtype=bool))
+            self._session.change_picks(found, step="analysis")
 
     def _on_timer(self) -> None:
         """Look at napari's activity dock: its Cancel button tells nobody."""
