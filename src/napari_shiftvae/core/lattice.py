@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, Delaunay, KDTree, QhullError
+from scipy.spatial import KDTree
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.translations import shortest_translations
 from napari_shiftvae.core.walk import cell_coordinates
 
 FEWEST_ATOMS = 8
-SAMPLE = 1000  # atoms from which translations are looked for
 LOWEST_FRACTION = 0.5  # of the atoms on the lattice, for it to be one
 
 Floats = NDArray[np.float64]
@@ -126,10 +126,10 @@ def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) 
     positions = everything[valid]
     if len(positions) < FEWEST_ATOMS:
         return None
-    vectors = _shortest_translations(positions, contrast)
+    near_px = neighbour_distance(positions)
+    vectors = shortest_translations(positions, contrast, near_px)
     if vectors is None:
         return None
-    near_px = neighbour_distance(positions)
     local = cell_coordinates(positions, vectors, near_px)
     places = _places(local, vectors, near_px)
     index, basis = _assign(local, places, vectors, near_px)
@@ -141,87 +141,6 @@ def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) 
     return _ideal(everything, full_index, full_basis)
 
 
-def _shortest_translations(positions: Floats, contrast: Floats | None) -> Floats | None:
-    """Two shortest vectors (2, 2) that carry most atoms onto like atoms."""
-    near_px = neighbour_distance(positions)
-    try:
-        hull = ConvexHull(positions)
-    except QhullError:
-        return None  # all on one line
-    spacing = np.sqrt(hull.volume / len(positions))
-    inside = Delaunay(positions[hull.vertices])
-    tree = KDTree(positions)
-    # Drawn at random, as every n-th atom may belong to one sublattice. Always the same draw.
-    sample = np.random.default_rng(0).permutation(len(positions))[:SAMPLE]
-    found = []
-    for vector in _frequent_differences(positions, sample, tree, reach=4.2 * spacing, near=near_px):
-        moved = positions[sample] + vector
-        lands = inside.find_simplex(moved) >= 0
-        if lands.sum() < max(4, len(sample) / 4):
-            continue
-        distance, partner = (np.asarray(each) for each in tree.query(moved[lands]))
-        met = distance < 0.2 * near_px + 0.04 * np.linalg.norm(vector)
-        unlike = 0.0
-        if contrast is not None and met.any():
-            ratio = contrast[partner[met]] / contrast[sample[lands][met]]
-            unlike = float(np.median(np.abs(np.log(ratio))))
-        found.append((float(np.linalg.norm(vector)), float(met.mean()), unlike, vector))
-    most = max((fraction for _, fraction, _, _ in found), default=0.0)
-    if most < 0.35:
-        return None
-    found = [each for each in found if each[1] > 0.8 * most]
-    least_unlike = min(unlike for _, _, unlike, _ in found)
-    found = [each for each in found if each[2] <= max(2 * least_unlike, least_unlike + 0.15)]
-    found.sort(key=lambda each: each[0])
-    first = found[0][3]
-    for length, _, _, vector in found[1:]:
-        if abs(_cross(first, vector)) > 0.3 * np.linalg.norm(first) * length:
-            return _reduced(first, vector)
-    return None
-
-
-def _frequent_differences(
-    positions: Floats, sample: Ints, tree: KDTree, *, reach: float, near: float
-) -> Floats:
-    """Most frequent vectors (V, 2) between atoms up to `reach` apart, one of each +- pair."""
-    pairs = KDTree(positions[sample]).sparse_distance_matrix(tree, reach, output_type="coo_matrix")
-    apart = pairs.data > 0.5 * near
-    vectors = positions[pairs.col[apart]] - positions[sample[pairs.row[apart]]]
-    step = 0.07 * near
-    half = int(np.ceil(reach / step)) + 2
-    edges = (np.arange(2 * half + 2) - half - 0.5) * step
-    density, _, _ = np.histogram2d(vectors[:, 0], vectors[:, 1], bins=(edges, edges))
-    density = ndimage.gaussian_filter(density, 0.12 * near / step)
-    peaks = np.argwhere((density == ndimage.maximum_filter(density, 5)) & (density > 0)) - half
-    y, x = peaks.T
-    peaks = peaks[(y > 0) | ((y == 0) & (x > 0))]
-    order = np.argsort(density[tuple((peaks + half).T)])[::-1]
-    candidates: Floats = peaks[order[:60]] * step
-    all_vectors = KDTree(vectors)
-    for _ in range(3):
-        around = all_vectors.query_ball_point(candidates, 0.2 * near)
-        for candidate, rows in zip(candidates, around, strict=True):
-            if rows:
-                candidate[:] = vectors[rows].mean(axis=0)
-    return candidates
-
-
-def _reduced(first: Floats, second: Floats) -> Floats:
-    """Shortest vectors of the same lattice, the one nearer to x first (Lagrange reduction)."""
-    short, long = sorted((first, second), key=np.linalg.norm)
-    while True:
-        long = long - np.rint(long @ short / (short @ short)) * short
-        if np.linalg.norm(long) >= np.linalg.norm(short) * (1 - 1e-9):
-            break
-        short, long = long, short
-    pair = sorted((short, long), key=lambda vector: -abs(vector[1]) / float(np.linalg.norm(vector)))
-    return np.stack([pair[0] * np.sign(pair[0][1] or 1), pair[1] * np.sign(pair[1][0] or 1)])
-
-
-def _cross(one: Floats, other: Floats) -> float:
-    return float(one[0] * other[1] - one[1] * other[0])
-
-
 def _places(local: Floats, vectors: Floats, near_px: float) -> Floats:
     """Places of the atoms of one cell (B, 2) [px], that of most atoms first."""
     inverse = np.linalg.inv(vectors)
@@ -229,7 +148,7 @@ def _places(local: Floats, vectors: Floats, near_px: float) -> Floats:
     lengths = np.linalg.norm(vectors, axis=1)
     bins = [max(8, int(np.ceil(length / (0.08 * near_px)))) for length in lengths]
     places: list[Floats] = []
-    most = 0
+    counts: list[int] = []
     left = np.ones(len(local), dtype=bool)
     while left.any():
         density, _, _ = np.histogram2d(
@@ -244,15 +163,21 @@ def _places(local: Floats, vectors: Floats, near_px: float) -> Floats:
             mine = left & (np.linalg.norm(away, axis=1) < 0.35 * near_px)
             if mine.any():
                 place += np.median(away[mine], axis=0) @ inverse
-        if mine.sum() < max(1, 0.35 * most):
+        count = int(mine.sum())
+        if count < max([1, *(0.35 * each for each in counts[:1])]):
             break
-        most = max(most, int(mine.sum()))
         left &= ~mine
-        # Atoms are not nearer than neighbours are: a second place so near is the other part of
-        # one that splits up, as polar displacements of both signs make it.
         others = _wrapped(np.array(places).reshape(-1, 2) - place, vectors)
-        if not (np.linalg.norm(others, axis=1) < 0.6 * near_px).any():
+        distance = np.linalg.norm(others, axis=1)
+        if (distance < 0.6 * near_px).any():
+            # Atoms are not nearer than neighbours are: this is the other part of a place that
+            # splits up, as polar displacements of both signs make it.
+            same = int(np.argmin(distance))
+            counts[same] += count
+            places[same] = places[same] - others[same] @ inverse * count / counts[same]
+        else:
             places.append(place)
+            counts.append(count)
     first = places[0] @ vectors
     whole: Floats = first + _wrapped(np.array(places) - places[0], vectors)
     return whole

@@ -23,6 +23,7 @@ from napari_shiftvae.core.spots import (
 
 SAME = 0.12  # distances that differ less, relatively, count as equal
 LARGEST_PX = 1024  # of larger images the middle is enough
+FEWEST = 9  # positions; among fewer, equal distances are no wonder
 
 
 def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
@@ -63,7 +64,7 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
         if masked is not None and len(rough):
             valid = ~masked[tuple((rough * step).T)]
             rough, height = rough[valid], height[valid]
-        if len(rough) < 4:
+        if len(rough) < FEWEST:
             break
         strong = float(np.percentile(height[height >= np.median(height)], 90))
         positions = sub_pixel(response, rough) * step
@@ -76,11 +77,11 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
         if strong_later > 1.25 * strong:
             continue  # strong columns are much wider than this: it sees details between them
         tree_later = _tree(later)
-        lowest = {max(4 * noise, fraction * strong) for fraction in (0.06, 0.12, 0.25)}
+        lowest = {max(4.5 * noise, fraction * strong) for fraction in (0.06, 0.12, 0.25)}
         kept_before = -1
         for threshold in sorted(lowest):
             kept = positions[height > threshold]
-            if len(kept) in (kept_before, *range(4)):
+            if len(kept) < FEWEST or len(kept) == kept_before:
                 continue
             kept_before = len(kept)
             nearest = _nearest(kept)
@@ -120,7 +121,7 @@ def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, int]]:
 
 def regularity_score(positions: Positions, *, penalty: float, lasting: float = 1.0) -> float:
     """Weigh regularly spaced positions against the others: N (good - penalty * bad)."""
-    if len(positions) < 4:
+    if len(positions) < FEWEST:
         return -np.inf
     good = _regular(_nearest(positions)) * lasting
     return len(positions) * (good - penalty * (1 - good))
