@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.feature import match_template
+from skimage.filters import threshold_otsu
 
 ROUNDS = 10
+REACH = 0.75  # of the distance between motifs: from the middle of a square cell to its corner
 
 
 def sample_positions(
@@ -52,7 +54,7 @@ def align(
     image: NDArray[np.float32],
     positions_yx: NDArray[np.float64],
     patch_size_px: int,
-    reach_px: float,
+    separation_px: float,
 ) -> Iterator[NDArray[np.float64]]:
     """Move windows onto the motif that they share, and merge those that meet.
 
@@ -66,8 +68,8 @@ def align(
     positions_yx : (N, 2) array
         Centres of windows (y, x) [px].
     patch_size_px : int
-    reach_px : float
-        How far a window may move in one round [px]; half the distance between motifs.
+    separation_px : float
+        Distance between neighbouring features [px]; the motif may repeat at a larger one.
 
     Yields
     ------
@@ -79,6 +81,7 @@ def align(
     corner = np.rint(positions_yx - (size - 1) / 2).astype(int)
     corner = np.clip(corner, 0, np.array(image.shape) - size)
     template = _first_template(filled, corner, size)
+    reach_px = REACH * _period(match_template(filled, template), separation_px)
     for _ in range(ROUNDS):
         score = match_template(filled, template)
         moved = _climb(score, corner, reach_px)
@@ -108,6 +111,23 @@ def _first_template(
     return first
 
 
+def _period(score: NDArray[np.float32], separation_px: float) -> float:
+    """Distance between places where the template fits well [px].
+
+    Where several sublattices fill one window, it fits them all, but its own one best.
+    """
+    reach = max(1, round(separation_px / 2))
+    peak = ndimage.maximum_filter(score, size=2 * reach + 1) == score
+    peak &= score > 0
+    place, value = np.argwhere(peak), score[peak]
+    if len(value) > 1:
+        place = place[value >= threshold_otsu(value)]
+    if len(place) < 2:
+        return separation_px
+    nearest = np.asarray(cKDTree(place).query(place, k=2)[0])[:, 1]
+    return max(separation_px, float(np.median(nearest)))
+
+
 def _climb(
     score: NDArray[np.float32], corner: NDArray[np.int_], reach_px: float
 ) -> NDArray[np.int_]:
@@ -128,10 +148,14 @@ def _climb(
 def _distinct(
     score: NDArray[np.float32], corner: NDArray[np.int_], reach_px: float
 ) -> NDArray[np.bool_]:
-    """Local maxima of the score, the better of any two closer than the reach."""
+    """Local maxima of the score, the better of any two closer than the reach.
+
+    At the border of the image the score may still rise beyond it.
+    """
     peak = ndimage.maximum_filter(score, size=3)[corner[:, 0], corner[:, 1]]
     value = score[corner[:, 0], corner[:, 1]]
-    keep: NDArray[np.bool_] = value >= peak
+    last = np.array(score.shape) - 1
+    keep: NDArray[np.bool_] = (value >= peak) & ((corner > 0) & (corner < last)).all(axis=1)
     for i, j in cKDTree(corner).query_pairs(reach_px):
         keep[i if value[i] < value[j] else j] = False
     return keep
