@@ -111,7 +111,8 @@ class Overlay:
             layer.data = picks.positions_yx
             if not moved or not np.array_equal(layer.features.get("by_hand"), picks.by_hand):
                 layer.features = {"by_hand": picks.by_hand}
-                layer.border_color = to_layers.ring_colours(picks.by_hand, None)
+                if len(picks):  # napari takes a table of no colours for a mistake
+                    layer.border_color = to_layers.ring_colours(picks.by_hand, None)
             if not moved:
                 layer.size = to_layers.dot_size_px(picks.positions_yx)
                 layer.face_color = "transparent"

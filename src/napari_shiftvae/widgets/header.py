@@ -116,7 +116,7 @@ class PixelSize(QWidget):
         self.number.setPlaceholderText("14.997")
         self.number.setToolTip("Size of a pixel; for oblong ones height x width, as in 15 x 12.5.")
         self.unit = choice(list(NM_PER), "Unit of the number.")
-        self.unit.setFixedWidth(60)
+        self.unit.setFixedWidth(72)
         self.unit.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.apply = button("Apply", "Give the image layer this scale, in nm.")
         self.apply.setFixedWidth(60)

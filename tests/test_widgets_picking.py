@@ -1,0 +1,153 @@
+"""Atoms added, moved and deleted by real mouse events on a real canvas."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from qtpy.QtCore import QPoint, Qt
+
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+LEFT = Qt.MouseButton.LeftButton
+NO_KEY = Qt.KeyboardModifier.NoModifier
+PLACES = {
+    "pixels": {},
+    "oblong, turned, moved, in nm": {
+        "scale": (0.015, 0.02),
+        "rotate": 20.0,
+        "translate": (3.0, -7.0),
+        "units": ("nm", "nm"),
+    },
+}
+
+
+class Mouse:
+    """Clicks and drags at places of an image that is shown."""
+
+    def __init__(self, qtbot, viewer: napari.Viewer, layer: napari.layers.Image) -> None:
+        self._qtbot = qtbot
+        self._viewer = viewer
+        self._layer = layer
+        self._canvas = viewer.window._qt_viewer.canvas.native
+
+    def _at(self, position_yx) -> QPoint:
+        """Canvas pixel at which a position of the image is drawn."""
+        world = np.array(self._layer.data_to_world(position_yx))
+        world *= [
+            (1 * own).to(shown).magnitude
+            for own, shown in zip(self._layer.units, self._viewer.layers.units, strict=True)
+        ]
+        camera = self._viewer.scene.camera
+        middle = np.array([self._canvas.height(), self._canvas.width()]) / 2
+        y, x = middle + (world - np.array(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(x), round(y))
+
+    def click(self, position_yx, key=NO_KEY) -> None:
+        self._qtbot.mouseClick(self._canvas, LEFT, key, self._at(position_yx))
+
+    def drag(self, start_yx, end_yx) -> None:
+        """Press, move in steps, release."""
+        path = np.linspace(start_yx, end_yx, 6)
+        self._qtbot.mousePress(self._canvas, LEFT, NO_KEY, self._at(path[0]))
+        for place in path[1:]:
+            self._qtbot.mouseMove(self._canvas, self._at(place))
+            self._qtbot.wait(10)
+        self._qtbot.mouseRelease(self._canvas, LEFT, NO_KEY, self._at(path[-1]))
+
+
+@pytest.fixture(params=PLACES)
+def viewer(
+    request: pytest.FixtureRequest, make_napari_viewer: Callable[..., napari.Viewer]
+) -> napari.Viewer:
+    made = make_napari_viewer(show=True)
+    made.add_image(np.random.default_rng(0).normal(size=(90, 120)), **PLACES[request.param])
+    return made
+
+
+@pytest.fixture
+def dock(viewer: napari.Viewer, qtbot) -> Iterator[ShiftVAEWidget]:
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    qtbot.wait(50)
+    viewer.reset_view()
+    widget.atoms.edit.setChecked(True)
+    yield widget
+    widget.training.close()
+    widget.finding.close()
+
+
+@pytest.fixture
+def mouse(qtbot, viewer: napari.Viewer, dock: ShiftVAEWidget) -> Mouse:
+    return Mouse(qtbot, viewer, dock.overlay.image)
+
+
+def picks(dock: ShiftVAEWidget) -> np.ndarray:
+    return dock.session.picks.positions_yx
+
+
+def near(position_yx) -> object:
+    """Canvas pixels are larger than those of the image may be."""
+    return pytest.approx(np.array(position_yx), abs=1.0)
+
+
+def test_click_drag_and_shift_click(mouse, dock) -> None:
+    mouse.click((30, 40))
+    mouse.click((60, 90))
+    assert picks(dock)[0] == near((30, 40))
+    assert picks(dock)[1] == near((60, 90))
+    mouse.drag((30, 40), (20, 70))
+    assert len(picks(dock)) == 2
+    assert picks(dock)[0] == near((20, 70))
+    mouse.click((60, 90), Qt.KeyboardModifier.ShiftModifier)
+    assert len(picks(dock)) == 1
+    for expected in (2, 2, 1, 0):  # deletion, drag, second and first click
+        dock.atoms.undo.click()
+        assert len(picks(dock)) == expected
+
+
+def test_click_on_an_atom_selects_it_for_deletion(mouse, dock) -> None:
+    mouse.click((30, 40))
+    mouse.click((60, 90))
+    mouse.click((30, 40))
+    assert dock.overlay.selected() == [0]
+    dock.atoms.delete.click()
+    assert len(picks(dock)) == 1
+    assert picks(dock)[0] == near((60, 90))
+
+
+def test_dragging_where_no_atom_is_pans(viewer, mouse, dock) -> None:
+    before = viewer.scene.camera.center
+    mouse.drag((30, 40), (50, 60))
+    assert len(picks(dock)) == 0
+    assert viewer.scene.camera.center != before
+
+
+def test_dragging_an_atom_does_not_pan(viewer, mouse, dock) -> None:
+    mouse.click((30, 40))
+    before = viewer.scene.camera.center
+    mouse.drag((30, 40), (50, 60))
+    assert picks(dock)[0] == near((50, 60))
+    assert viewer.scene.camera.center == before
+
+
+def test_clicks_outside_the_image_and_with_the_tool_off_add_nothing(mouse, dock) -> None:
+    mouse.click((-4, 40))
+    assert len(picks(dock)) == 0
+    assert "outside the image" in dock.header.message.text()
+    dock.atoms.edit.setChecked(False)
+    mouse.click((30, 40))
+    assert len(picks(dock)) == 0
+
+
+def test_clicks_are_right_beside_a_layer_in_other_units(viewer, mouse, dock) -> None:
+    if str(viewer.layers[0].units[0]) != "nanometer":
+        pytest.skip("pixels cannot be mixed with lengths")
+    viewer.add_image(np.eye(4), units=("angstrom", "angstrom"), visible=False)
+    viewer.reset_view()
+    mouse.click((30, 40))
+    assert picks(dock)[0] == near((30, 40))
