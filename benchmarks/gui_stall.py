@@ -1,0 +1,167 @@
+"""How long napari's window stands still while the dock trains and recolours thousands of atoms.
+
+xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/gui_stall.py [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import napari
+import numpy as np
+from qtpy.QtCore import QEventLoop, QObject, Qt, QTimer
+
+from machine import on_this_machine, print_table
+from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.layers import image_from_layer
+from napari_shiftvae.session import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.train import TrainReport
+
+BEAT_MS = 5
+SETTLE_MS = 2000
+SHAPE = (1334, 1334)  # about 5,000 columns
+WINDOW = (1366, 768)
+STAGES = ("idle", "find", "train", "refine", "fields", "results")
+
+
+class Heartbeat(QObject):
+    """A timer of the main thread that notes how late it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = "idle"
+        self.late_ms: dict[str, list[float]] = defaultdict(list)
+        self._last = time.perf_counter()
+        self._timer = QTimer(self)
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.setInterval(BEAT_MS)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.late_ms[self.stage].append(max(0.0, 1e3 * (now - self._last) - BEAT_MS))
+        self._last = now
+
+
+def epoch_seconds(reports: list[TrainReport]) -> float:
+    """Seconds per epoch, without the first, in which memory is laid out."""
+    later = [report for report in reports if report.epoch >= 1]
+    first, last = later[0], later[-1]
+    steps_per_epoch = last.step / last.epoch
+    return (last.seconds - first.seconds) / (last.step - first.step) * steps_per_epoch
+
+
+def wait(milliseconds: int) -> None:
+    """Let the window live for a while."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
+def run_in_window(widget: ShiftVAEWidget) -> tuple[Heartbeat, list[TrainReport]]:
+    """Press Quick run, wait for the end, and return delays by stage and reports of training."""
+    reports: list[TrainReport] = []
+    heartbeat = Heartbeat()
+    wait(SETTLE_MS)
+    loop = QEventLoop()
+
+    def at_progress(progress: Progress) -> None:
+        heartbeat.stage = progress.stage
+        if progress.report is not None:
+            reports.append(progress.report)
+
+    def at_activity(activity: str) -> None:
+        if activity == "idle":
+            heartbeat.stage = "results"
+            loop.quit()
+
+    widget.session.progressed.connect(at_progress)
+    widget.session.activity_changed.connect(at_activity)
+    QTimer.singleShot(0, widget.header.quick_run.click)
+    loop.exec()
+    wait(SETTLE_MS)
+    if widget.session.run is None:
+        raise RuntimeError(f"the run failed: {widget.header.message.text()}")
+    return heartbeat, reports
+
+
+def run_on_main_thread(image: MicroscopeImage, run: Run) -> list[TrainReport]:
+    """The same training without the window's event loop."""
+    reports: list[TrainReport] = []
+    for progress in analyse(image, run.config, positions_yx=run.picks_yx):
+        if progress.report is not None:
+            reports.append(progress.report)
+        elif reports:
+            break
+    return reports
+
+
+def row(stage: str, late_ms: list[float]) -> dict[str, str]:
+    """One line of the table."""
+    p50, p99 = np.percentile(late_ms, (50, 99))
+    return {
+        "stage": stage,
+        "s": f"{(sum(late_ms) + len(late_ms) * BEAT_MS) / 1e3:.1f}",
+        "p50 ms": f"{p50:.1f}",
+        "p99 ms": f"{p99:.1f}",
+        "max ms": f"{max(late_ms):.1f}",
+    }
+
+
+def options() -> argparse.Namespace:
+    """Read the command line; end where there is no display."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few epochs")
+    parser.add_argument("--epochs", type=int, help="default: as the dock chooses them")
+    chosen = parser.parse_args()
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        sys.exit("There is no display: use `make benchmark`, or put `xvfb-run -a` in front.")
+    return chosen
+
+
+def main(chosen: argparse.Namespace) -> None:
+    """Measure and print."""
+    made = perovskite(rng=np.random.default_rng(0), shape=SHAPE)
+    viewer = napari.Viewer()
+    viewer.window.resize(*WINDOW)
+    layer = viewer.add_image(made.image, name="perovskite")
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Shift-VAE")
+    settings = TrainSettings(epochs=6 if chosen.quick else chosen.epochs)
+    widget.train.form.setValue(settings)
+
+    heartbeat, reports = run_in_window(widget)
+    run = widget.session.run
+    count = int(run.used.sum())
+    print_table(
+        f"Main thread: how late a heartbeat of {BEAT_MS} ms is, {count:,} atoms, "
+        f"{run.epochs} epochs",
+        [row(stage, heartbeat.late_ms[stage]) for stage in STAGES if heartbeat.late_ms[stage]],
+    )
+    on_main = epoch_seconds(run_on_main_thread(image_from_layer(layer), run))
+    in_worker = epoch_seconds(reports)
+    print(
+        f"\n  seconds per epoch of {count:,} patches of {run.model.config.patch_size_px} px: "
+        f"{in_worker:.3f} in the worker with the window alive, {on_main:.3f} on the main thread "
+        f"(ratio {in_worker / on_main:.2f})"
+    )
+    viewer.close()
+
+
+if __name__ == "__main__":
+    chosen = options()
+    with on_this_machine():
+        main(chosen)
