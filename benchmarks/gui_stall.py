@@ -71,8 +71,8 @@ def wait(milliseconds: int) -> None:
     loop.exec()
 
 
-def run_in_window(widget: ShiftVAEWidget) -> tuple[Heartbeat, list[TrainReport]]:
-    """Press Quick run, wait for the end, and return delays by stage and reports of training."""
+def run_in_window(widget: ShiftVAEWidget) -> tuple[Run, Heartbeat, list[TrainReport]]:
+    """Press Quick run and wait for the end: result, delays by stage, reports of the training."""
     reports: list[TrainReport] = []
     heartbeat = Heartbeat()
     wait(SETTLE_MS)
@@ -93,9 +93,10 @@ def run_in_window(widget: ShiftVAEWidget) -> tuple[Heartbeat, list[TrainReport]]
     QTimer.singleShot(0, widget.header.quick_run.click)
     loop.exec()
     wait(SETTLE_MS)
-    if widget.session.run is None:
+    run = widget.session.run
+    if run is None:
         raise RuntimeError(f"the run failed: {widget.header.message.text()}")
-    return heartbeat, reports
+    return run, heartbeat, reports
 
 
 def run_on_main_thread(image: MicroscopeImage, run: Run) -> list[TrainReport]:
@@ -143,8 +144,7 @@ def main(chosen: argparse.Namespace) -> None:
     settings = TrainSettings(epochs=6 if chosen.quick else chosen.epochs)
     widget.train.form.setValue(settings)
 
-    heartbeat, reports = run_in_window(widget)
-    run = widget.session.run
+    run, heartbeat, reports = run_in_window(widget)
     count = int(run.used.sum())
     print_table(
         f"Main thread: how late a heartbeat of {BEAT_MS} ms is, {count:,} atoms, "
