@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 
 DECODERS = ["fourier", "coordinate"]
@@ -222,5 +223,5 @@ def test_generator_decides_the_weights(decoder):
 )
 def test_bad_settings_are_refused_by_name(name, value):
     good = {"patch_size_px": 16, "separation_px": 8.0}
-    with pytest.raises(ValueError, match=rf"{name} is '?{value}'?: choose"):
+    with pytest.raises(InputError, match=rf"{name} is '?{value}'?: choose"):
         ModelConfig(**(good | {name: value}))

@@ -265,5 +265,5 @@ def test_default_epochs_make_a_fixed_amount_of_work(count):
     ],
 )
 def test_bad_settings_are_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=rf"{name} is {value}: choose one from"):
+    with pytest.raises(InputError, match=rf"{name} is {value}: choose one from"):
         TrainConfig(**{name: value})

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from napari_shiftvae.core.atoms import estimate_separation, find_atoms
 from napari_shiftvae.core.diagnostics import diagnose
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge, read
-from napari_shiftvae.core.images import MicroscopeImage, as_float_image
+from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
@@ -27,7 +27,7 @@ from napari_shiftvae.core.patches import default_patch_size, extract_patches
 from napari_shiftvae.core.runs import ImageInfo, Run, Training, atoms_table
 from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
 from napari_shiftvae.core.spectrum import power_spectrum
-from napari_shiftvae.core.train import TrainReport, start, train
+from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
 
 Stage = Literal["find", "align", "train", "refine", "fields"]
 MOST_THREADS = 4
@@ -126,8 +126,8 @@ def analyse(
 ) -> Generator[Progress, str | None, Run]:
     """Find atoms, train, refine and read the results.
 
-    Send ``"stop"`` into the generator to end training at once and go on with what was learned;
-    stop iterating to cancel.
+    Send ``"stop"`` into the generator to end training at once, or at its first report where it has
+    not begun, and go on with what was learned; stop iterating to cancel.
 
     Parameters
     ----------
@@ -136,7 +136,8 @@ def analyse(
     positions_yx : (M, 2) array-like, optional
         Picks (y, x) [px] to use instead of finding atoms.
     resume : Run, optional
-        A stopped run of the same image to train on, on its own picks.
+        A stopped run of the same image to train on, with its own picks and model; of `config`
+        only how to train and refine is used.
 
     Yields
     ------
@@ -174,18 +175,30 @@ def _analyse(
     device = choose_device(config.device)
     pixels = as_float_image(image.data)
     clock = _Clock()
-    if resume is not None and resume.training is not None:
-        training, picks = resume.training.copied(), resume.picks_yx
+    stopped, epochs = False, 0
+    if resume is not None:
+        training, picks = _resumed(image, resume), resume.picks_yx
+        # What made the model and its picks stays; how to go on may change.
+        train_config = replace(config.train, seed=resume.config.train.seed)
+        config = replace(resume.config, train=train_config, refine=config.refine)
+        epochs = resume.epochs
         clock.seconds |= resume.seconds
     else:
-        picks, separation_px = yield from _picks(pixels, config, positions_yx, clock)
+        finding = _picks(pixels, config, positions_yx, clock)
+        while True:
+            try:
+                progress = next(finding)
+            except StopIteration as found:
+                picks, separation_px = found.value
+                break
+            stopped |= (yield progress) == "stop"
         training = _prepare(pixels, picks, separation_px, config, device)
     model, patches, state = training.model, training.patches, training.state
     separation_px = model.config.separation_px
 
-    report = None
     with clock.time("train"):
         for report in train(model, patches, config.train, state):
+            epochs = report.epoch
             sent = yield Progress(
                 stage="train",
                 fraction=report.epoch / report.epochs,
@@ -194,7 +207,8 @@ def _analyse(
                 index=patches.index,
                 report=report,
             )
-            if sent == "stop":
+            stopped |= sent == "stop"
+            if stopped:
                 break
     with clock.time("refine"):
         model.eval()
@@ -226,7 +240,7 @@ def _analyse(
             config=config,
             image=ImageInfo.of(image),
             diagnostics=diagnostics,
-            epochs=report.epoch if report is not None else 0,
+            epochs=epochs,
             device=str(device),
             seconds=clock.seconds,
             peak_memory_mb=peak_memory_mb(),
@@ -270,6 +284,12 @@ def _picks(
     with clock.time("find"):
         if positions_yx is not None:
             picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+            different = len(np.unique(picks, axis=0))
+            if different < FEWEST_PATCHES:
+                raise InputError(
+                    f"There are {different} different positions and the model needs at least "
+                    f"{FEWEST_PATCHES}: find or click more atoms."
+                )
             separation_px = config.separation_px or neighbour_distance(picks)
         elif config.sampling == "atoms":
             found = find_atoms(
@@ -315,6 +335,21 @@ def _patch_size(config: AnalysisConfig, separation_px: float, shape: tuple[int, 
     return config.patch_size_px or min(default_patch_size(separation_px), *shape)
 
 
+def _resumed(image: MicroscopeImage, run: Run) -> Training:
+    """Copy the training of a run to go on with, leaving the run as it is."""
+    if run.training is None:
+        raise InputError(
+            "This run was opened from its file, which does not hold the state of the training: "
+            "run the analysis anew."
+        )
+    if checksum(image.data) != run.image.sha256:
+        raise InputError(
+            f"The run to go on with is of another image ({run.image.name}): choose that one, or "
+            "start a new run."
+        )
+    return run.training.copied()
+
+
 def _prepare(
     pixels: NDArray[np.float32],
     picks: NDArray[np.float64],
@@ -325,8 +360,6 @@ def _prepare(
     size = _patch_size(config, separation_px, pixels.shape)
     patches = extract_patches(pixels, picks, size, normalisation=config.normalisation)
     spectrum = power_spectrum(patches)
-    if not np.isfinite(separation_px):  # a single pick: take its patch as the scale
-        separation_px = size / 2
     model = ShiftVAE(
         ModelConfig(
             patch_size_px=size,

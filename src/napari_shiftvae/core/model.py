@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from napari_shiftvae.core.errors import InputError
+
 DecoderKind = Literal["fourier", "coordinate"]
 
 
@@ -52,11 +54,11 @@ class ModelConfig:
             ("hidden", 1, 4096),
         ):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}: choose one from {low} to {high}"
+                raise InputError(
+                    f"{name} is {getattr(self, name)}: choose one from {low} to {high}."
                 )
         if self.decoder not in ("fourier", "coordinate"):
-            raise ValueError(f"decoder is {self.decoder!r}: choose 'fourier' or 'coordinate'")
+            raise InputError(f"decoder is {self.decoder!r}: choose 'fourier' or 'coordinate'.")
 
 
 class Linearised(NamedTuple):

@@ -57,7 +57,7 @@ class TrainConfig:
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} is {value}: choose one from {low} to {high}")
+                raise InputError(f"{name} is {value}: choose one from {low} to {high}.")
 
     def batch_for(self, count: int) -> int:
         """Patches per step for a number of patches."""
