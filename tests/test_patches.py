@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.patches import default_patch_size, extract_patches, stack_patches
+from napari_shiftvae.core.patches import (
+    default_patch_size,
+    extract_patches,
+    slow_background,
+    stack_patches,
+)
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def test_remainder_and_centre_make_the_pick(image, picks, size):
 
 @pytest.mark.parametrize("size", [7, 8])
 def test_pixels_are_slices_of_the_image(image, picks, size):
-    patches = extract_patches(image, picks, size)
+    patches = extract_patches(image, picks, size, normalisation="global")
     sliced = [image[y : y + size, x : x + size] for y, x in patches.corner_yx]
     np.testing.assert_allclose(unnormalised(patches), sliced, rtol=1e-5)
 
@@ -73,7 +78,7 @@ def test_a_feature_lies_where_the_remainder_says():
     y, x = np.indices((70, 90))
     spot = np.exp(-((y - pick[0]) ** 2 + (x - pick[1]) ** 2) / (2 * 1.2**2))
     for size in (16, 17):
-        patches = extract_patches(spot.astype(np.float32), [pick], size)
+        patches = extract_patches(spot.astype(np.float32), [pick], size, normalisation="global")
         pixels = unnormalised(patches)[0]
         place = np.arange(size) - (size - 1) / 2
         centroid = [(pixels.sum(1) * place).sum(), (pixels.sum(0) * place).sum()] / pixels.sum()
@@ -145,23 +150,48 @@ def test_patch_normalisation_is_each_window_s_own(image, picks):
     np.testing.assert_allclose(pixels.std(dim=(1, 2), correction=0), 1, atol=1e-4)
 
 
-def test_background_normalisation_keeps_contrast(image, picks):
-    """Each window's mean goes, differences of contrast between windows stay."""
-    image[:, :45] = 3 * image[:, :45] + 30
-    patches = extract_patches(image, picks, 10, normalisation="background")
-    pixels = patches.gather()
-    np.testing.assert_allclose(pixels.mean(dim=(1, 2)), 0, atol=1e-4)
-    assert len(np.unique(patches.scale)) == 1
-    assert float(pixels.std(correction=0)) == pytest.approx(1, abs=1e-4)
-    contrast = pixels.std(dim=(1, 2)).numpy()
-    whole = patches.corner_yx[:, 1]
-    assert np.median(contrast[whole < 35]) == pytest.approx(
-        3 * np.median(contrast[whole >= 45]), rel=0.1
-    )
+def hilly(rng):
+    """Columns of two heights, alone and on hills ten times as high as they are."""
+    y, x = np.indices((240, 240))
+    centres = np.stack(np.meshgrid(*2 * [np.arange(12, 240, 16)], indexing="ij"), -1)
+    height = np.where(np.indices(centres.shape[:2]).sum(axis=0) % 2, 1.0, 0.5)
+    atoms = rng.normal(0, 0.01, y.shape)
+    for (cy, cx), h in zip(centres.reshape(-1, 2), height.ravel(), strict=True):
+        atoms += h * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 18)
+    hills = 10 * np.sin(y / 110) * np.cos(x / 130)
+    inner = centres[3:-3, 3:-3].reshape(-1, 2)
+    return atoms.astype(np.float32), (atoms + hills).astype(np.float32), inner
+
+
+def test_flat_normalisation_takes_off_hills_and_keeps_heights(rng):
+    flat, image, picks = hilly(rng)
+    expected = extract_patches(flat, picks, 16, normalisation="global")
+    found = extract_patches(image, picks, 16, normalisation="flat")
+    assert len(np.unique(found.scale)) == 1
+    rest = found.gather() - expected.gather()
+    assert float(rest.std()) < 0.4  # of 1; the hills alone have about 40
+    drowned = extract_patches(image, picks, 16, normalisation="global").gather()
+    assert float((drowned - expected.gather()).std()) > 0.8
+    strong = (found.gather().amax(dim=(1, 2)) - found.gather().amin(dim=(1, 2))).numpy()
+    ratio = np.percentile(strong, 75) / np.percentile(strong, 25)
+    assert ratio == pytest.approx(2, rel=0.1)
+
+
+def test_background_is_that_of_the_valid_pixels(rng):
+    _, image, _ = hilly(rng)
+    plain = slow_background(image, 16)
+    masked = image.copy()
+    masked[100:104, 100:104] = np.nan
+    found = slow_background(masked, 16)
+    assert np.isfinite(found).all()
+    assert np.abs(found - plain).max() < 0.1 * np.abs(image).max()
+    np.testing.assert_allclose(slow_background(image + 500, 16), plain + 500, atol=1e-2)
+    # Wider than a window by far: nothing of single columns is in it.
+    assert np.abs(np.diff(plain, n=2, axis=0)).max() < 0.02
 
 
 def test_scale_and_offset_of_the_image_cancel(image, picks):
-    for normalisation in ("global", "background", "patch"):
+    for normalisation in ("flat", "global", "patch"):
         plain = extract_patches(image, picks, 8, normalisation=normalisation)
         other = extract_patches(image * 250 - 4000, picks, 8, normalisation=normalisation)
         np.testing.assert_allclose(plain.gather(), other.gather(), atol=1e-4)
@@ -190,7 +220,7 @@ def test_a_patch_that_does_not_fit_is_refused(image, size):
 
 def test_the_largest_patch_is_the_image(image):
     square = image[:, :70]
-    patches = extract_patches(square, [(34.5, 34.5)], 70)
+    patches = extract_patches(square, [(34.5, 34.5)], 70, normalisation="global")
     np.testing.assert_allclose(unnormalised(patches)[0], square, rtol=1e-5)
 
 

@@ -210,8 +210,7 @@ def slow_background(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.f
     for _ in range(3):
         smooth = ndimage.uniform_filter(smooth, width)
         weight = ndimage.uniform_filter(weight, width)
-    background: NDArray[np.float32] = smooth / np.maximum(weight, 1e-6) + middle
-    return background
+    return np.asarray(smooth / np.maximum(weight, 1e-6) + middle, dtype=np.float32)
 
 
 def stack_patches(stack: NDArray[np.float32]) -> Patches:
