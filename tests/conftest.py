@@ -1,6 +1,11 @@
 """What several test files share: measured images where there are any, and a vendor's file."""
 
 import os
+
+# Torch's threads wait for each other at every small step; one is as fast, and steady on a busy
+# machine. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 
