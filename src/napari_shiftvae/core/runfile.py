@@ -6,13 +6,14 @@ import io
 import json
 import os
 import platform
-import tempfile
 import zipfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load as load_tensors
@@ -28,6 +29,10 @@ from napari_shiftvae.core.train import TrainConfig
 FORMAT = "napari-shiftvae run"
 FORMAT_VERSION = 1
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
+ATOM_COLUMNS = (
+    *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
+    *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px", "residual", "set_aside"),
+)
 PACKAGES = ("napari-shiftvae", "torch", "numpy", "scipy", "scikit-image", "pandas")
 
 
@@ -68,23 +73,24 @@ def save_run(run: Run, path: str | Path) -> Path:
     }
     weights = {name: value.cpu().contiguous() for name, value in run.model.state_dict().items()}
     members = {
-        "atoms.csv": run.atoms.to_csv(index=False, float_format="%.9g").encode(),
+        "atoms.csv": run.atoms.to_csv(index=False, float_format="%.10g").encode(),
         "run.json": json.dumps(record, indent=1, allow_nan=False).encode(),
         "model.safetensors": save_tensors(weights),
     }
+    # Not `tempfile`: its files are for their owner's eyes only, and would stay so.
+    aside = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as aside:
-            try:
-                with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+        try:
+            with aside.open("xb") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                     for name, content in members.items():
                         archive.writestr(name, content)
-                aside.flush()
-                os.fsync(aside.fileno())
-                aside.close()
-                Path(aside.name).replace(path)
-            except BaseException:
-                Path(aside.name).unlink(missing_ok=True)
-                raise
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
@@ -125,16 +131,11 @@ def load_run(path: str | Path) -> Run:
         diagnostics = record["diagnostics"]
         for name in ("kl_latents", "leakage", "sentences"):
             diagnostics[name] = tuple(diagnostics[name])
-        model = ShiftVAE(ModelConfig(**record["model"]))
-        _fill(model, members["model.safetensors"], path)
-        atoms = pd.read_csv(
-            io.BytesIO(members["atoms.csv"]),
-            keep_default_na=False,
-            na_values={column: [""] for column in _numeric_columns(members["atoms.csv"])},
-        )
+        model = _model(ModelConfig(**record["model"]), members["model.safetensors"], path)
+        atoms = _atoms(members["atoms.csv"], model.config.latent_dim, path)
         return Run(
             atoms=atoms,
-            model=model.eval(),
+            model=model,
             config=config,
             image=info,
             diagnostics=Diagnostics(**diagnostics),
@@ -181,9 +182,10 @@ def _members(path: Path) -> dict[str, bytes]:
         return members
 
 
-def _fill(model: ShiftVAE, content: bytes, path: Path) -> None:
+def _model(config: ModelConfig, content: bytes, path: Path) -> ShiftVAE:
     weights = load_tensors(content)
-    expected = model.state_dict()
+    with torch.device("meta"):  # settings may ask for more memory than there is
+        expected = ShiftVAE(config).state_dict()
     same = set(weights) == set(expected) and all(
         weights[name].shape == value.shape and weights[name].dtype == value.dtype
         for name, value in expected.items()
@@ -192,9 +194,20 @@ def _fill(model: ShiftVAE, content: bytes, path: Path) -> None:
         raise _refused(path, "its weights do not fit its settings")
     if not all(torch.isfinite(value).all() for value in weights.values()):
         raise _refused(path, "its weights are not finite")
+    model = ShiftVAE(config)
     model.load_state_dict(weights)
+    return model.eval()
 
 
-def _numeric_columns(content: bytes) -> list[str]:
+def _atoms(content: bytes, latent_dim: int, path: Path) -> pd.DataFrame:
     header = content.split(b"\n", 1)[0].decode().strip().split(",")
-    return [name for name in header if name != "set_aside"]
+    numbers = [name for name in header if name != "set_aside"]
+    latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
+    if len(set(header)) < len(header) or not {*ATOM_COLUMNS, *latents} <= set(header):
+        raise _refused(path, "its table of atoms lacks columns")
+    return pd.read_csv(
+        io.BytesIO(content),
+        keep_default_na=False,
+        na_values={name: [""] for name in numbers},
+        dtype=dict.fromkeys(numbers, np.float64) | {"set_aside": object},
+    )
