@@ -156,6 +156,25 @@ def test_dark_atoms_of_the_inverted_image_are_the_same(made):
     assert (dark.amplitude > 0).all()
 
 
+@pytest.mark.parametrize("top", [0.5, 0.7])
+def test_saturated_columns_are_found_once(made, top):
+    saturated = find_atoms(made.image.clip(max=top))
+    assert saturated.separation_px == pytest.approx(made.separation_px, rel=0.12)
+    truth = made.truth[["y_px", "x_px"]].to_numpy()
+    share, false = found_and_false(saturated, truth, made.image.shape, made.separation_px)
+    assert share > 0.98
+    assert false < 0.01
+
+
+@pytest.mark.parametrize("radius", [2, 4, 7])
+def test_flat_discs_are_found_once(radius):
+    y, x = np.mgrid[:200, :240]
+    discs = (y % 20 - 10) ** 2 + (x % 20 - 10) ** 2 < radius**2
+    positions = find_atoms(discs).positions_yx
+    truth = np.stack(np.mgrid[10:200:20, 10:240:20], axis=-1).reshape(-1, 2)
+    same_atoms(positions, truth, tolerance=0.2)
+
+
 def test_integer_images_are_taken(made):
     counts = np.round(1000 * made.image).clip(0).astype(np.uint16)
     same_atoms(find_atoms(made.image).positions_yx, find_atoms(counts).positions_yx, 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,9 +32,10 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
 
     The image is looked at through differences of Gaussians of growing width. At each width the
     local maxima stand for columns; the width is good where they are many, at regular distances
-    from their neighbours, and still there at a width sqrt(2) times as large. Noise fails the
-    second test, blends of columns fail the third. As positions are looked at, not a Fourier
-    transform, neither harmonics nor a supercell can be taken for the distance.
+    from their neighbours, with a dip in between, and still there at a width sqrt(2) times as
+    large. Noise fails the second test, the rims of saturated columns the third, blends of columns
+    the last. As positions are looked at, not a Fourier transform, neither harmonics nor a
+    supercell can be taken for the distance.
 
     Parameters
     ----------
@@ -59,35 +61,40 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
     flat, masked, _ = prepare(pixels if empty else middle, dark)
     white = noise_sd(flat)
     levels = []
-    for scale, response, step in _scale_space(flat):
+    for scale, blurred, response, step in _scale_space(flat):
         rough, height = find_maxima(response, reach=1)
         if masked is not None and len(rough):
             valid = ~masked[tuple((rough * step).T)]
             rough, height = rough[valid], height[valid]
         if len(rough) < FEWEST:
             break
-        strong = float(np.percentile(height[height >= np.median(height)], 90))
-        positions = sub_pixel(response, rough) * step
-        levels.append((positions, height, strong, white * noise_gain(scale)))
+        level = _Level(
+            positions=sub_pixel(response, rough) * step,
+            height=height,
+            strong=float(np.percentile(height[height >= np.median(height)], 90)),
+            noise=white * noise_gain(scale),
+            blurred=blurred,
+            step=step,
+        )
+        levels.append(level)
 
     best_score, separation = -np.inf, np.nan
-    for (positions, height, strong, noise), (later, _, strong_later, _) in zip(
-        levels, levels[2:], strict=False
-    ):
-        if strong_later > 1.25 * strong:
+    for level, later in zip(levels, levels[2:], strict=False):
+        if later.strong > 1.25 * level.strong:
             continue  # strong columns are much wider than this: it sees details between them
-        tree_later = _tree(later)
-        lowest = {max(4.5 * noise, fraction * strong) for fraction in (0.06, 0.12, 0.25)}
+        tree_later = _tree(later.positions)
+        lowest = {max(4.5 * level.noise, part * level.strong) for part in (0.06, 0.12, 0.25)}
         kept_before = -1
         for threshold in sorted(lowest):
-            kept = positions[height > threshold]
+            kept = level.positions[level.height > threshold]
             if len(kept) < FEWEST or len(kept) == kept_before:
                 continue
             kept_before = len(kept)
-            nearest = _nearest(kept)
+            nearest, neighbour = _nearest(kept)
             distance = float(np.median(nearest))
-            lasting = np.mean(tree_later.query(kept)[0] < 0.3 * distance)
-            score = regularity_score(kept, penalty=1.25, lasting=float(lasting))
+            lasting = tree_later.query(kept)[0] < 0.3 * distance
+            apart = level.dips_between(kept, kept[neighbour])
+            score = regularity_score(kept, penalty=1.25, trusted=float(np.mean(lasting & apart)))
             if score > best_score:
                 best_score, separation = score, distance
     if best_score <= 0:
@@ -99,8 +106,29 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
     return separation
 
 
-def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, int]]:
-    """Differences of Gaussians: narrow width [px], response, and pixels per sample.
+class _Level(NamedTuple):
+    """What is seen at one width of the band pass."""
+
+    positions: Positions  # (N, 2) of local maxima [px]
+    height: NDArray[np.float64]  # (N,)
+    strong: float  # height of a typical strong one
+    noise: float  # standard deviation of heights by white noise
+    blurred: FloatImage
+    step: int  # pixels per sample of `blurred`
+
+    def dips_between(self, one: Positions, other: Positions) -> NDArray[np.bool_]:
+        """Whether the image is darker half way between two positions, (N, 2) each, than at them.
+
+        Two maxima on the rim of one flat-topped column are not two columns.
+        """
+        ends_and_middle = np.stack([one, other, (one + other) / 2]) / self.step
+        y, x = np.moveaxis(np.rint(ends_and_middle).astype(np.int64), -1, 0)
+        first, second, middle = self.blurred[y, x]
+        return np.asarray(2 * middle < first + second)
+
+
+def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, FloatImage, int]]:
+    """Narrow width [px], image blurred by it, difference of Gaussians, pixels per sample.
 
     Widths grow by a quarter octave; after each octave the image is halved, as it is smooth.
     """
@@ -113,17 +141,18 @@ def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, int]]:
             blurred.append(ndimage.gaussian_filter(blurred[-1], more))
             widths.append(widths[-1] * ratio)
         for narrow in range(4):
-            yield widths[narrow] * step, blurred[narrow] - blurred[narrow + 3], step
+            difference = blurred[narrow] - blurred[narrow + 3]
+            yield widths[narrow] * step, blurred[narrow], difference, step
         blurred = [level[::2, ::2] for level in blurred[4:]]
         widths = [width / 2 for width in widths[4:]]
         step *= 2
 
 
-def regularity_score(positions: Positions, *, penalty: float, lasting: float = 1.0) -> float:
+def regularity_score(positions: Positions, *, penalty: float, trusted: float = 1.0) -> float:
     """Weigh regularly spaced positions against the others: N (good - penalty * bad)."""
     if len(positions) < FEWEST:
         return -np.inf
-    good = _regular(_nearest(positions)) * lasting
+    good = _regular(_nearest(positions)[0]) * trusted
     return len(positions) * (good - penalty * (1 - good))
 
 
@@ -131,8 +160,10 @@ def _tree(positions: Positions) -> KDTree:
     return KDTree(positions, compact_nodes=False, balanced_tree=False)  # faster for one use
 
 
-def _nearest(positions: Positions) -> NDArray[np.float64]:
-    return np.asarray(_tree(positions).query(positions, k=2)[0])[:, 1]
+def _nearest(positions: Positions) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distance (N,) to the nearest neighbour, and its row."""
+    distance, neighbour = _tree(positions).query(positions, k=2)
+    return np.asarray(distance)[:, 1], np.asarray(neighbour)[:, 1]
 
 
 def _regular(distances: NDArray[np.float64]) -> float:
