@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal, Slot
 
 from napari_shiftvae.core.errors import InputError
@@ -19,19 +20,18 @@ if TYPE_CHECKING:
 LONGEST_WAIT_S = 10.0
 
 
-class JobError(Exception):
-    """A job failed for a reason that is not the user's.
-
-    napari's worker takes any RuntimeError for a deleted widget and goes silent, and torch raises
-    RuntimeError for nearly everything.
-    """
-
-
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """A job's result where the input was at fault: the sentence for the user."""
 
     sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A job's result where something else went wrong."""
+
+    error: Exception
 
 
 class _Named(functools.partial):  # type: ignore[type-arg]
@@ -44,7 +44,12 @@ class _Named(functools.partial):  # type: ignore[type-arg]
 
 
 def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[Any, Any, Any]:
-    """Run a function or a generator; tell the user's mistakes from ours."""
+    """Run a function or a generator to its result, whatever happens.
+
+    No exception gets out: napari's worker takes any RuntimeError for a deleted widget and goes
+    silent (torch raises RuntimeError for nearly everything), and under PySide6 its own handler of
+    errors fails.
+    """
     try:
         result = job(*arguments)
         if isinstance(result, Generator):
@@ -53,10 +58,8 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[A
             yield None
     except InputError as error:
         return Refused(sentence=str(error))
-    except MemoryError as error:
-        raise JobError("There is not enough memory for this analysis.") from error
-    except RuntimeError as error:
-        raise JobError(str(error)) from error
+    except Exception as error:  # noqa: BLE001 - shown to the user by who started the job
+        return Failed(error=error)
     return result
 
 
@@ -64,7 +67,8 @@ class Runner(QObject):
     """Runs one job at a time in a thread of napari's pool.
 
     A job is a function, or a generator whose values are progress and whose return value is the
-    result. All signals arrive in the main thread, `ended` always and last.
+    result. All signals arrive in the main thread, `ended` always and last. What fails is shown by
+    napari with its traceback, as it is a defect; what is refused is not.
     """
 
     progressed = Signal(object)
@@ -99,7 +103,6 @@ class Runner(QObject):
         worker = create_worker(named, _start_thread=False, _ignore_errors=True)
         worker.yielded.connect(self._on_yielded)
         worker.returned.connect(self._on_returned)
-        worker.errored.connect(self._on_errored)
         worker.finished.connect(self._on_finished)
         self._worker = worker
         worker.start()
@@ -135,13 +138,12 @@ class Runner(QObject):
             return
         if isinstance(result, Refused):
             self.refused.emit(result.sentence)
+        elif isinstance(result, Failed):
+            error = result.error
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+            self.failed.emit(error)
         else:
             self.succeeded.emit(result)
-
-    @Slot(object)
-    def _on_errored(self, error: object) -> None:
-        if self.busy:
-            self.failed.emit(error)
 
     @Slot()
     def _on_finished(self) -> None:
