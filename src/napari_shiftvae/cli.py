@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            options.command(options)
     except InputError as error:
         print(f"napari-shiftvae: {error}", file=sys.stderr)
         return 2
@@ -45,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("napari-shiftvae: interrupted; nothing was written.", file=sys.stderr)
         return 130
     return 0
+
+
+def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"napari-shiftvae: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,8 +113,11 @@ def _run(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
 
-    if not options.output.parent.is_dir():
-        raise InputError(f"The folder {options.output.parent} does not exist: make it first.")
+    _check_output(options.output)
+    if options.positions is not None and options.sampling != "atoms":
+        raise InputError(
+            f"--positions and --sampling {options.sampling} exclude each other: leave one out."
+        )
     image = _calibrated(read_image(options.image), options)
     positions = None if options.positions is None else _read_positions(options.positions)
     config = AnalysisConfig(
@@ -127,6 +138,16 @@ def _run(options: argparse.Namespace) -> None:
     print(f"Wrote {path}")
     if options.json:
         print(json.dumps(summary(run)))
+
+
+def _check_output(path: Path) -> None:
+    """Refuse before hours of work what could not be written after them."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it, such as {path / 'run.shiftvae'}.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist: make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"The folder {path.parent} may not be written to: choose another.")
 
 
 def _with_progress(steps: Any) -> Run:
@@ -168,7 +189,10 @@ def _read_positions(path: Path) -> NDArray[np.float64]:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} could not be read as CSV: {error}") from error
+        reason = " ".join(str(error).split())  # pandas ends its messages with a new line
+        raise InputError(
+            f"{path} could not be read as CSV ({reason}): give a table with columns y_px,x_px."
+        ) from error
     if not {"y_px", "x_px"} <= set(table.columns):
         raise InputError(f"{path} has no columns y_px and x_px: name them so in the first line.")
     try:
@@ -211,6 +235,9 @@ def _simulate(options: argparse.Namespace) -> None:
 
     if options.output.suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"--output is {options.output}: name a TIFF file, ending in .tif.")
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}: choose zero or a positive number.")
+    _check_output(options.output)
     made = SIMULATIONS[options.kind](rng=np.random.default_rng(options.seed))
     size_um = made.pixel_size_nm / 1000
     truth = options.output.with_name(options.output.name + ".truth.csv")
@@ -230,7 +257,8 @@ def _simulate(options: argparse.Namespace) -> None:
         made.truth.to_csv(truth, index=False)
     except OSError as error:
         raise InputError(
-            f"{options.output} could not be written ({error.strerror or error})."
+            f"{options.output} could not be written ({error.strerror or error}): "
+            "choose another folder or free some space."
         ) from error
     print(f"Wrote {options.output} and {truth}")
 

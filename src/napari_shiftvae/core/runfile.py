@@ -153,7 +153,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def _refused(path: Path, reason: str) -> InputError:
-    return InputError(f"{path.name} cannot be opened as a run file: {reason}.")
+    return InputError(f"{path.name or path} cannot be opened as a run file: {reason}.")
 
 
 def _check_version(record: dict[str, Any], path: Path) -> None:
