@@ -12,6 +12,7 @@ that depends on the latents, or on nothing, is drawn into the pattern. Here all 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,10 +117,11 @@ def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
         _feature_pixel(model.template[None], torch.zeros_like(model.origin), model)[0]
     )
     for _ in range(TEMPLATE_ROUNDS):
-        cage, _ = cage_position(model, some)
+        cage, _ = cage_position(model, some, derivative=False)
         model.template.copy_(model.decode(some, -cage).mean(dim=0))
     offsets = [
-        central_position(model, part)[0] - cage_position(model, part)[0]
+        central_position(model, part, derivative=False)[0]
+        - cage_position(model, part, derivative=False)[0]
         for part in (z[rows] for rows in batches(len(z)))
     ]
     offset = torch.cat(offsets)
@@ -148,7 +150,7 @@ def _pixel_grid(model: ShiftVAE) -> Tensor:
     return torch.stack(torch.meshgrid(pixel, pixel, indexing="ij"), dim=-1)
 
 
-def cage_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
+def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tuple[Tensor, Tensor]:
     """Register the cage of each decoded pattern with the template's.
 
     Least squares on position, contrast and background at once, by Gauss-Newton on the decoder.
@@ -157,13 +159,15 @@ def cage_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     model : ShiftVAE
     z : (B, K) tensor
+    derivative : bool
+        Whether to work out the derivative.
 
     Returns
     -------
     position : (B, 2) tensor
         Of the cage in the unshifted pattern [px].
     by_latent : (B, 2, K) tensor
-        Its derivative.
+        Its derivative; (B, 2, 0) where it is not wanted.
     """
     away = (_pixel_grid(model) - model.origin).square().sum(dim=-1).sqrt()
     cage = away > CENTRAL_RADIUS * model.config.separation_px
@@ -180,12 +184,16 @@ def cage_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
         position = (position + step[:, :2]).clamp(-limit, limit)
         if (step[:, :2].abs() < CONVERGED_PX).all():
             break
+    if not derivative:
+        return position, position[:, :, None][..., :0]
     by_latent = model.linearise(z, -position).by_latent
     by = torch.linalg.solve(normal, weighted @ by_latent.flatten(2).mT)
     return position, by[:, :2]
 
 
-def central_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
+def central_position(
+    model: ShiftVAE, z: Tensor, *, derivative: bool = True
+) -> tuple[Tensor, Tensor]:
     """Fit a Gaussian on a background to the central atom of each decoded pattern.
 
     Least squares under a smooth window about the strongest pixel of the central region; a
@@ -195,21 +203,23 @@ def central_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     model : ShiftVAE
     z : (B, K) tensor
+    derivative : bool
+        Whether to work out the derivative.
 
     Returns
     -------
     position : (B, 2) tensor
         Of the central atom in the unshifted pattern [px]; NaN where there is none.
     by_latent : (B, 2, K) tensor
-        Its derivative.
+        Its derivative; (B, 2, 0) where it is not wanted.
     """
     region = CENTRAL_RADIUS * model.config.separation_px
-    pattern, _, by_latent = model.linearise(z, torch.zeros_like(z[:, :2]))
-    pixels = _pixel_grid(model).flatten(0, 1)  # (P P, 2)
+    spread = ATOM_WINDOW * model.config.separation_px
+    pattern, _, by_latent = model.linearise(z, torch.zeros_like(z[:, :2]), latents=derivative)
     first = _feature_pixel(pattern, model.origin, model)
-    away = (pixels - first[:, None]).square().sum(dim=-1)  # (B, P P)
-    weight = torch.exp(-away / (2 * (ATOM_WINDOW * model.config.separation_px) ** 2))
-    values = pattern.flatten(1)
+    pixels, rows, inside = _window_about(first, spread, model)
+    weight = inside * torch.exp(-(pixels - first[:, None]).square().sum(dim=-1) / (2 * spread**2))
+    values = pattern.flatten(1).gather(1, rows)
 
     position, width = first, torch.full_like(first[:, 0], ATOM_WIDTH * model.config.separation_px)
     for _ in range(ATOM_ITERATIONS):
@@ -229,11 +239,24 @@ def central_position(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
         width = (width + step[:, 2]).clamp(0.4, region)
         if (step[:, :3].abs() < CONVERGED_PX).all():
             break
-    inside = ((position - first).abs() < 1.5).all(dim=1)
-    found = inside & (step[:, :2].abs() < 0.05).all(dim=1) & (model.polarity * top[:, 0] > 0)
-    by = torch.linalg.solve(normal, weighted @ by_latent.flatten(2).mT)
-    nothing = torch.full_like(position, torch.nan)
-    return torch.where(found[:, None], position, nothing), by[:, :2]
+    found = ((position - first).abs() < 1.5).all(dim=1) & (model.polarity * top[:, 0] > 0)
+    found &= (step[:, :2].abs() < 0.05).all(dim=1)
+    position = torch.where(found[:, None], position, torch.full_like(position, torch.nan))
+    by_latent = by_latent.flatten(2).gather(2, rows[:, None].expand(-1, by_latent.shape[1], -1))
+    by = torch.linalg.solve(normal, weighted @ by_latent.mT)
+    return position, by[:, :2]
+
+
+def _window_about(first: Tensor, spread: float, model: ShiftVAE) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels within 2.5 spreads of some pixels (B, 2): coordinates, flat index, whether inside."""
+    size = model.config.patch_size_px
+    reach = torch.arange(-math.ceil(2.5 * spread), math.ceil(2.5 * spread) + 1.0)
+    offset = torch.cartesian_prod(reach, reach).to(first.device)  # (M, 2)
+    pixels = first[:, None] + offset
+    index = (pixels + (size - 1) / 2).round().long()
+    inside = ((index >= 0) & (index < size)).all(dim=-1)
+    index = index.clamp(0, size - 1)
+    return pixels, index[..., 0] * size + index[..., 1], inside
 
 
 def _least_squares(
