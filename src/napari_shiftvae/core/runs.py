@@ -15,7 +15,6 @@ from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.gauge import Reading
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum
-from napari_shiftvae.core.lattice import Lattice, fit_lattice
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -132,16 +131,6 @@ class Run:
     def finished(self) -> bool:
         """Whether training went to its end."""
         return self.epochs >= self.config.train.epochs_for(int(self.used.sum()))
-
-    @cached_property
-    def lattice(self) -> Lattice | None:
-        """Lattice of the central atoms; its rows are those of `lattice_rows`."""
-        return fit_lattice(self.atom_yx[self.lattice_rows])
-
-    @property
-    def lattice_rows(self) -> NDArray[np.int64]:
-        """Rows of the atoms that have a central atom."""
-        return np.flatnonzero(np.isfinite(self.atom_yx).all(axis=1))
 
     @cached_property
     def maps(self) -> dict[str, NDArray[np.float32]]:
