@@ -12,13 +12,14 @@ napari_layers = pytest.importorskip("napari.layers")
 from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors  # noqa: E402
 
 from napari_shiftvae import layers as to_layers  # noqa: E402
+from napari_shiftvae import placement  # noqa: E402
 from napari_shiftvae.core.analyse import analyse, finish  # noqa: E402
 from napari_shiftvae.core.images import Calibration, MicroscopeImage  # noqa: E402
 from napari_shiftvae.core.runs import Run  # noqa: E402
 from napari_shiftvae.core.settings import AnalysisConfig  # noqa: E402
 from napari_shiftvae.core.simulate import perovskite  # noqa: E402
 from napari_shiftvae.core.train import TrainConfig  # noqa: E402
-from napari_shiftvae.session import Picks  # noqa: E402
+from napari_shiftvae.picks import Picks  # noqa: E402
 
 ODD_PLACE = {
     "scale": (0.015, 0.02),
@@ -50,7 +51,7 @@ def image_layer(pixels: np.ndarray, **place: object) -> Image:
 
 def test_every_layer_of_a_run_lies_on_the_image(run: Run, pixels: np.ndarray) -> None:
     image = image_layer(pixels, **ODD_PLACE)
-    made = list(starmap(Layer.create, to_layers.run_layers(run, "made", to_layers.spatial(image))))
+    made = list(starmap(Layer.create, to_layers.run_layers(run, "made", placement.spatial(image))))
     assert [layer.name for layer in made] == ["made z1", "made z2", "made atoms", "made shift"]
     for layer in made:
         for corner in ((0.0, 0.0), (0.0, 169.0), (149.0, 0.0), (12.5, 31.25)):
@@ -62,7 +63,7 @@ def test_every_layer_of_a_run_lies_on_the_image(run: Run, pixels: np.ndarray) ->
 def test_moving_one_layer_does_not_move_the_image(run: Run, pixels: np.ndarray) -> None:
     image = image_layer(pixels, **ODD_PLACE)
     before = image.data_to_world((10.0, 20.0))
-    layer = Layer.create(*to_layers.run_layers(run, "made", to_layers.spatial(image))[0])
+    layer = Layer.create(*to_layers.run_layers(run, "made", placement.spatial(image))[0])
     layer.affine.translate = (100.0, 100.0)
     layer.scale *= 2
     np.testing.assert_array_equal(image.data_to_world((10.0, 20.0)), before)
@@ -118,7 +119,7 @@ def test_a_calibrated_run_stands_alone_in_nm(run: Run) -> None:
     ],
 )
 def test_pixel_size(place: dict, size: tuple[float, float] | None) -> None:
-    found = to_layers.pixel_size_nm(image_layer(np.eye(9), **place))
+    found = placement.pixel_size_nm(image_layer(np.eye(9), **place))
     assert found == (None if size is None else pytest.approx(size))
 
 
@@ -126,23 +127,23 @@ def test_what_the_file_says_counts_where_the_layer_says_nothing() -> None:
     in_file = Calibration(pixel_size_nm=(0.5, 0.5))
     plain = image_layer(np.eye(9))
     scaled = image_layer(np.eye(9), scale=(2.0, 2.0), units=("nm", "nm"))
-    assert to_layers.image_from_layer(plain, in_file).calibration == in_file
-    assert to_layers.image_from_layer(scaled, in_file).calibration == Calibration(
+    assert placement.image_from_layer(plain, in_file).calibration == in_file
+    assert placement.image_from_layer(scaled, in_file).calibration == Calibration(
         pixel_size_nm=(2.0, 2.0)
     )
-    assert to_layers.image_from_layer(plain).calibration is None
+    assert placement.image_from_layer(plain).calibration is None
 
 
 def test_images_that_are_none_are_refused_with_a_remedy() -> None:
     with pytest.raises(InputError, match=r"RGB image; right-click it .* Split RGB"):
-        to_layers.image_from_layer(Image(np.zeros((8, 8, 3), np.uint8), rgb=True))
+        placement.image_from_layer(Image(np.zeros((8, 8, 3), np.uint8), rgb=True))
     with pytest.raises(InputError, match="has 3 dimensions"):
-        to_layers.image_from_layer(Image(np.zeros((3, 8, 8))))
+        placement.image_from_layer(Image(np.zeros((3, 8, 8))))
 
 
 def test_multiscale_images_are_taken_at_full_size() -> None:
     layer = Image([np.eye(64), np.eye(32)], multiscale=True)
-    assert to_layers.image_from_layer(layer).data.shape == (64, 64)
+    assert placement.image_from_layer(layer).data.shape == (64, 64)
 
 
 def test_clicks_beside_a_layer_in_other_units() -> None:
@@ -153,8 +154,8 @@ def test_clicks_beside_a_layer_in_other_units() -> None:
     beside = Image(np.eye(4), scale=(1.0, 1.0), units=("angstrom", "angstrom"))
     world = np.array(image.data_to_world((10.0, 20.0))) * 10  # where it is drawn, in angstrom
     units = LayerList([image, beside]).units
-    np.testing.assert_allclose(to_layers.in_pixels(image, world, units), (10.0, 20.0))
-    np.testing.assert_allclose(to_layers.in_pixels(image, (7.0, *world), units), (10.0, 20.0))
+    np.testing.assert_allclose(placement.in_pixels(image, world, units), (10.0, 20.0))
+    np.testing.assert_allclose(placement.in_pixels(image, (7.0, *world), units), (10.0, 20.0))
 
 
 def test_calibrating_takes_along_what_lies_on_the_image_and_nothing_else() -> None:
@@ -166,25 +167,25 @@ def test_calibrating_takes_along_what_lies_on_the_image_and_nothing_else() -> No
     dots = Points([[3.0, 5.0]], translate=(4.0, 8.0))
     outlines = Shapes([np.eye(2)], shape_type="line", translate=(4.0, 8.0))
     on_it, off_it = [same_area, dots, outlines], [another, moved]
-    to_layers.calibrate(image, (0.02, 0.02), [image, *on_it, *off_it])
-    assert to_layers.pixel_size_nm(image) == pytest.approx((0.02, 0.02))
+    placement.calibrate(image, (0.02, 0.02), [image, *on_it, *off_it])
+    assert placement.pixel_size_nm(image) == pytest.approx((0.02, 0.02))
     np.testing.assert_allclose(image.translate, (0.08, 0.16))
     for layer in on_it:
         np.testing.assert_allclose(layer.data_to_world((7, 9)), image.data_to_world((7, 9)))
         assert layer.units == image.units
     for layer in off_it:
-        assert to_layers.pixel_size_nm(layer) is None
+        assert placement.pixel_size_nm(layer) is None
 
 
 def test_calibrating_again_leaves_the_place_in_nm() -> None:
     image = image_layer(np.eye(9), scale=(1.0, 1.0), units=("nm", "nm"), translate=(5.0, 6.0))
-    to_layers.calibrate(image, (2.0, 2.0), [image])
+    placement.calibrate(image, (2.0, 2.0), [image])
     np.testing.assert_array_equal(image.translate, (5.0, 6.0))
 
 
 def test_a_labels_layer_of_another_shape_stays() -> None:
     image, labels = image_layer(np.eye(9)), Labels(np.zeros((4, 4), dtype=int))
-    to_layers.calibrate(image, (2.0, 2.0), [image, labels])
+    placement.calibrate(image, (2.0, 2.0), [image, labels])
     np.testing.assert_array_equal(labels.scale, (1.0, 1.0))
 
 

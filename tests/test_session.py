@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_shiftvae.session import Picks, Session
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.session import Session
 
 FOUND = np.array([[5.0, 5.0], [5.0, 15.0], [15.0, 5.0], [15.0, 15.0]])
 

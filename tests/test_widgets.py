@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
@@ -16,7 +17,8 @@ from qtpy.QtCore import Qt
 
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.layers import latent_colours
-from napari_shiftvae.session import FindSettings, Picks, TrainSettings
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.settings import FindSettings, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.atoms_panel import FindForm
 from napari_shiftvae.widgets.train_panel import TrainForm
@@ -50,6 +52,7 @@ def dock(viewer: napari.Viewer, made: np.ndarray) -> Iterator[ShiftVAEWidget]:
     yield widget
     widget.training.close()
     widget.finding.close()
+    widget.pixel_size.close()
 
 
 def press(qtbot, button) -> None:
@@ -218,6 +221,15 @@ def test_atoms_are_recoloured_while_training_goes_on(qtbot, viewer, dock) -> Non
     assert "z1" in atoms.features
 
 
+def test_stop_before_training_has_begun_is_not_forgotten(qtbot, dock) -> None:
+    dock.train.form.setValue(TrainSettings(epochs=100_000))
+    press(qtbot, dock.train.run)
+    press(qtbot, dock.train.stop)
+    wait_idle(qtbot, dock)
+    assert dock.session.run.epochs < 1000
+    assert "stopped after" in dock.train.status.text()
+
+
 def test_resume_goes_on_where_stop_stopped(qtbot, dock) -> None:
     dock.train.form.setValue(TrainSettings(epochs=100_000))
     press(qtbot, dock.train.run)
@@ -290,6 +302,18 @@ def test_closing_the_viewer_in_mid_run_leaves_no_thread(qtbot, viewer, dock) -> 
     assert any("shift-VAE analysis of 'made'" in text for text in busy_with(viewer))
     viewer.close()
     qtbot.waitUntil(lambda: not worker.is_running, timeout=10_000)
+
+
+def test_closing_the_dock_in_mid_run_leaves_no_thread(qtbot, viewer, dock) -> None:
+    dock.train.form.setValue(TrainSettings(epochs=100_000))
+    press(qtbot, dock.train.run)
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 0, timeout=WAIT_MS)
+    worker = dock.training._runner._worker
+    frame = dock.parent()
+    viewer.window.remove_dock_widget(frame)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=10_000)
+    assert not any("Ctrl+Z" in str(keys) for keys in viewer.keymap)
 
 
 def busy_with(viewer: napari.Viewer) -> list[str]:
@@ -454,6 +478,22 @@ def test_pixel_size_is_shown_and_edited(qtbot, viewer, dock) -> None:
     np.testing.assert_allclose(image.scale, (0.03, 0.03))
     for layer in viewer.layers:
         np.testing.assert_allclose(layer.data_to_world((12, 34)), image.data_to_world((12, 34)))
+
+
+def test_pixel_size_in_the_file_is_found_and_used(qtbot, viewer, made, tmp_path) -> None:
+    path = tmp_path / "film.ome.tif"
+    pixel = {"PhysicalSizeX": 15.0, "PhysicalSizeY": 20.0}
+    pixel |= {"PhysicalSizeXUnit": "pm", "PhysicalSizeYUnit": "pm"}
+    tifffile.imwrite(path, made, metadata={"axes": "YX", **pixel})
+    viewer.open(path, plugin="napari")
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    field = widget.header.pixel_size.text
+    qtbot.waitUntil(lambda: field.text() == "20 × 15 pm (from the file)", timeout=WAIT_MS)
+    widget.train.form.setValue(TrainSettings(epochs=1))
+    run(qtbot, widget)
+    atoms = widget.session.run.atoms
+    np.testing.assert_allclose(atoms["y_nm"], 0.02 * atoms["y_px"])
 
 
 def test_a_pixel_size_that_is_none_is_refused(qtbot, viewer, dock) -> None:

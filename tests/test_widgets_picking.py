@@ -79,6 +79,7 @@ def dock(viewer: napari.Viewer, qtbot) -> Iterator[ShiftVAEWidget]:
     yield widget
     widget.training.close()
     widget.finding.close()
+    widget.pixel_size.close()
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, read_image
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.atoms import Candidates, FoundAtoms
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.settings import AnalysisConfig
-    from napari_shiftvae.session import FindSettings, TrainSettings
+    from napari_shiftvae.settings import FindSettings, TrainSettings
 
 GRID_SIDE = 9
 
@@ -92,7 +93,6 @@ def survey(
     patch_size_px: int | None,
 ) -> Survey:
     """Find out the default patch size and which picks have no patch of their own."""
-    from napari_shiftvae.core.errors import InputError
     from napari_shiftvae.core.lattice import neighbour_distance
     from napari_shiftvae.core.patches import default_patch_size, extract_patches
 
@@ -105,14 +105,12 @@ def survey(
     return Survey(patch_size_px=size, set_aside=set_aside)
 
 
-def calibration_of(path: Path) -> Calibration | None:
+def calibration_in(path: Path) -> tuple[Path, Calibration | None]:
     """Read what a file says about the size of its pixels; None where it cannot be read."""
-    from napari_shiftvae.core.errors import InputError
-
     try:
-        return read_image(path).calibration
+        return path, read_image(path).calibration
     except InputError:
-        return None
+        return path, None
 
 
 def config_for(
@@ -173,10 +171,20 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     from napari_shiftvae.core.analyse import analyse, choose_device
 
     config = config_for(order.find, order.train, device=order.device)
-    yield Started(device=str(choose_device(order.device)))
-    run = yield from analyse(
-        order.image, config, positions_yx=order.positions_yx, resume=order.resume
-    )
+    image = order.image
+    if image.calibration is None and image.path is not None:
+        # the same as the command line knows, even if Run was pressed before the file was read
+        image = replace(image, calibration=calibration_in(image.path)[1])
+    stop = yield Started(device=str(choose_device(order.device)))
+    steps = analyse(image, config, positions_yx=order.positions_yx, resume=order.resume)
+    try:
+        progress = next(steps)
+        while True:
+            # Stop may have been pressed before the analysis proper began
+            stop = (yield progress) or stop
+            progress = steps.send(stop)
+    except StopIteration as end:
+        run = end.value
     return Finished(run=run, grid=decoder_grid(run, GRID_SIDE))
 
 

@@ -1,34 +1,26 @@
-"""Core records to napari layers and back. No Qt.
+"""Core records to napari layers. No Qt.
 
-Whatever is made from an image lies in that image's pixels, so each layer copies all that the image
-layer says about where its pixels are: scale, translation, rotation, shear, affine, units, labels.
+Functions that make a layer take the `place` of its image, from `placement.spatial`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.images import Calibration, MicroscopeImage
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
-    from napari.layers import Image, Layer
     from napari.types import LayerDataTuple
+    from napari.utils.colormaps import Colormap
     from numpy.typing import ArrayLike, NDArray
 
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.session import Picks
+    from napari_shiftvae.picks import Picks
 
 RUN = "shiftvae_run"  # key of a layer's metadata
-SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 LATENT_COLORMAP = "viridis"
-ARROW_COLORMAP = "plasma"
 FOUND_COLOUR, HAND_COLOUR, ASIDE_COLOUR = "#00e5ff", "#ffb000", "#ff4d6d"
 
 Reading = Literal["whole pattern", "central atom", "against its cage"]
@@ -40,155 +32,6 @@ READINGS: dict[Reading, str] = {
         "which is what ferroelectric polarisation is."
     ),
 }
-
-
-# -- from layers -----------------------------------------------------------------------------------
-
-
-def spatial(layer: Layer) -> dict[str, Any]:
-    """Where a layer's pixels are: keyword arguments for a layer that lies exactly on it."""
-    place = {name: getattr(layer, name) for name in SPATIAL}
-    place["affine"] = layer.affine.affine_matrix  # not the object: two layers would share it
-    return {
-        name: value.copy() if isinstance(value, np.ndarray) else value
-        for name, value in place.items()
-    }
-
-
-def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
-    """Height and width (y, x) of a layer's pixel [nm], None where its units are no lengths."""
-    units = layer.units[-2:]
-    if not all(unit.is_compatible_with("nm") for unit in units):
-        return None
-    y_nm, x_nm = (
-        abs(float(size)) * float((1 * unit).to("nm").magnitude)
-        for size, unit in zip(layer.scale[-2:], units, strict=True)
-    )
-    return y_nm, x_nm
-
-
-def source_path(layer: Layer) -> Path | None:
-    """File that a layer was opened from, None where there is none any more."""
-    from pathlib import Path
-
-    path = Path(layer.source.path) if layer.source.path else None
-    return path if path is not None and path.exists() else None
-
-
-def image_from_layer(layer: Image, in_file: Calibration | None = None) -> MicroscopeImage:
-    """Take the image of a layer as the analysis wants it.
-
-    Parameters
-    ----------
-    layer : napari.layers.Image
-    in_file : Calibration, optional
-        What the file says about the size of a pixel, used where the layer has no physical units.
-
-    Returns
-    -------
-    MicroscopeImage
-        Its pixels are those of the layer, not a copy; dask and zarr arrays stay what they are.
-
-    Raises
-    ------
-    InputError
-        The layer is RGB or not two-dimensional.
-    """
-    if layer.rgb:
-        raise InputError(
-            f"'{layer.name}' is an RGB image; right-click it in the layer list, choose Split RGB, "
-            "and take one of the channels."
-        )
-    if layer.ndim != 2:
-        raise InputError(
-            f"'{layer.name}' has {layer.ndim} dimensions; take one 2-D image of it, "
-            "for example with right click, Slice to 2D or viewer.add_image(layer.data[0])."
-        )
-    size = pixel_size_nm(layer)
-    return MicroscopeImage(
-        data=layer.data[0] if layer.multiscale else layer.data,
-        name=layer.name,
-        path=source_path(layer),
-        calibration=Calibration(pixel_size_nm=size) if size is not None else in_file,
-    )
-
-
-def in_pixels(
-    layer: Layer, position: ArrayLike, world_units: Iterable[Any] | None
-) -> NDArray[np.float64]:
-    """Turn a place on the canvas into pixels of a layer.
-
-    Where layers have different units of length, napari draws all in the smallest of them but its
-    own `world_to_data` reads positions as if they were in the layer's units.
-
-    Parameters
-    ----------
-    layer : Layer
-        Two-dimensional.
-    position : (D,) array-like
-        Place in the world, as mouse events give it; the last two coordinates count.
-    world_units : iterable of pint.Unit or None
-        ``viewer.layers.units``.
-
-    Returns
-    -------
-    (2,) array
-        Pixels (y, x) of the layer.
-    """
-    place = np.asarray(position, dtype=float)[-2:].copy()
-    if world_units is not None:
-        for axis, (world, own) in enumerate(
-            zip(tuple(world_units)[-2:], layer.units[-2:], strict=True)
-        ):
-            place[axis] *= (1 * world).to(own).magnitude
-    return np.asarray(layer.world_to_data(place), dtype=float)[-2:]
-
-
-def calibrate(layer: Image, size_nm: tuple[float, float], others: Iterable[Layer]) -> None:
-    """Give a pixel its size, and take along the layers that lie on the image.
-
-    Parameters
-    ----------
-    layer : Image
-        Its scale and units are set; its translation too, where it was in pixels.
-    size_nm : tuple of float
-        Height and width (y, x) of a pixel [nm].
-    others : iterable of Layer
-        All layers of the viewer. Those placed exactly as the image is (and, where they hold pixels
-        of their own, with as many of them) are changed like it, so that they stay on it.
-    """
-    from napari.layers import Image, Labels
-
-    was_physical = pixel_size_nm(layer) is not None
-    old, shape = spatial(layer), layer.data.shape
-    on_it = [
-        other
-        for other in others
-        if other is not layer
-        and _same_place(other, old)
-        and (not isinstance(other, Image | Labels) or other.data.shape == shape)
-    ]
-    new = np.array(size_nm, dtype=float)
-    factor = float(np.sqrt(np.prod(new / old["scale"])))
-    translate = old["translate"] if was_physical else old["translate"] * factor
-    for one in (layer, *on_it):
-        one.scale = new
-        one.units = ("nm", "nm")
-        one.translate = translate
-
-
-def _same_place(layer: Layer, place: Mapping[str, Any]) -> bool:
-    return (
-        layer.ndim == 2
-        and all(
-            np.allclose(np.asarray(getattr(layer, name)), np.asarray(place[name]))
-            for name in ("scale", "translate", "rotate", "shear", "affine")
-        )
-        and tuple(layer.units) == tuple(place["units"])
-    )
-
-
-# -- to layers -------------------------------------------------------------------------------------
 
 
 def atoms_layer(picks: Picks, name: str, place: Mapping[str, Any]) -> LayerDataTuple:
@@ -302,6 +145,14 @@ def longest_arrow(atoms: pd.DataFrame, reading: Reading) -> float:
     return max(1e-9, float(np.percentile(np.linalg.norm(vectors[:, 1], axis=1), 99)))
 
 
+def arrow_colormap() -> Colormap:
+    """Make the colour map of arrow lengths: magma without its dark end, which images hide."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    colours = ensure_colormap("magma").map(np.linspace(0.35, 1, 64))
+    return Colormap(colours, name="shift length", display_name="shift length")
+
+
 def arrows_layer(
     atoms: pd.DataFrame, name: str, place: Mapping[str, Any], reading: Reading, gain: float
 ) -> LayerDataTuple:
@@ -314,7 +165,7 @@ def arrows_layer(
             "name": f"{name} shift",
             "features": {"length_px": length},
             "edge_color": "length_px",
-            "edge_colormap": ARROW_COLORMAP,
+            "edge_colormap": arrow_colormap(),
             "edge_contrast_limits": (0.0, longest_arrow(atoms, reading)),
             "edge_width": 0.25 * dot_size_px(vectors[:, 0]),
             "length": gain,

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Layer, Points, Shapes, Vectors
+from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.layers import RUN
-from napari_shiftvae.session import Picks
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.placement import spatial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,8 +59,6 @@ class Overlay:
         self._session = session
         self.image: Image | None = None
         self._atoms: dict[object, Points] = {}
-        self._square: Shapes | None = None
-        self._square_size_px: int | None = None
         self._target: Target | None = None
         self._syncing = False
         self._next_recolour = 0.0
@@ -67,10 +66,9 @@ class Overlay:
         viewer.layers.events.removed.connect(self._on_removed)
 
     def close(self) -> None:
-        """Stop listening, take the patch square away."""
+        """Stop listening."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._session.picks_changed.disconnect(self._show_picks)
-        self.show_square(None)
         for layer in self._atoms.values():
             layer.events.data.disconnect(self._on_atoms_edited)
 
@@ -80,7 +78,6 @@ class Overlay:
         """Turn to the analysis of an image layer."""
         self.image = image
         self._session.choose(None if image is None else image.unique_id)
-        self._draw_square()
 
     @property
     def atoms(self) -> Points | None:
@@ -116,18 +113,16 @@ class Overlay:
             if not moved:
                 layer.size = to_layers.dot_size_px(picks.positions_yx)
                 layer.face_color = "transparent"
-        self._draw_square()
 
     def _add_atoms(self, picks: Picks) -> Points:
         assert self.image is not None  # noqa: S101 - a caller's mistake, not a user's
-        data = to_layers.atoms_layer(picks, self.image.name, to_layers.spatial(self.image))
+        data = to_layers.atoms_layer(picks, self.image.name, spatial(self.image))
         old = self.atoms
         if old is not None:
             old.events.data.disconnect(self._on_atoms_edited)
         (layer,) = self._add([data])
         layer.events.data.connect(self._on_atoms_edited)
         self._atoms[self._session.key] = layer
-        self._draw_square()
         return layer
 
     def _on_atoms_edited(self, event: Any) -> None:
@@ -148,50 +143,6 @@ class Overlay:
             layer.border_color = to_layers.ring_colours(picks.by_hand, set_aside)
             layer.features = {"by_hand": picks.by_hand, "set_aside": set_aside}
 
-    # -- patch square --------------------------------------------------------------------------
-
-    def show_square(self, patch_size_px: int | None) -> None:
-        """Draw the patch at the selected atom or one near the centre; None takes it away."""
-        self._square_size_px = patch_size_px
-        self._draw_square()
-
-    def _draw_square(self) -> None:
-        size, layer = self._square_size_px, self._square
-        if size is None or self.image is None or self.image.ndim != 2:
-            if layer is not None and layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-            self._square = None
-            return
-        centre = self._square_centre()
-        corner = np.rint(centre - (size - 1) / 2) - 0.5
-        box = corner + size * np.array([[0, 0], [0, 1], [1, 1], [1, 0]])
-        if layer is not None and layer.data and np.allclose(layer.data[0], box):
-            return
-        if layer is None:
-            look = {
-                "name": f"{self.image.name} patch",
-                "shape_type": "rectangle",
-                "face_color": "transparent",
-                "edge_color": "white",
-                "edge_width": max(0.5, size / 20),
-                **to_layers.spatial(self.image),
-            }
-            (self._square,) = self._add([([box], look, "shapes")])
-            self._square.editable = False
-        else:
-            layer.data = [box]
-
-    def _square_centre(self) -> NDArray[np.float64]:
-        assert self.image is not None  # noqa: S101
-        middle = (np.array(self.image.data.shape) - 1) / 2
-        positions = self._session.picks.positions_yx
-        if not len(positions):
-            return middle
-        chosen = [row for row in self.selected() if row < len(positions)]
-        if chosen:
-            return positions[chosen[-1]]
-        return positions[np.linalg.norm(positions - middle, axis=1).argmin()]
-
     # -- runs ----------------------------------------------------------------------------------
 
     def begin(self) -> Target:
@@ -204,7 +155,7 @@ class Overlay:
         self._target = Target(
             key=self._session.key,
             name=self.image.name,
-            place=to_layers.spatial(self.image),
+            place=spatial(self.image),
             image=self.image,
             atoms=layer,
         )
@@ -246,7 +197,7 @@ class Overlay:
                 layer.face_color = "transparent"
             return
         positions = run.atoms[["y_px", "x_px"]].to_numpy()
-        place = to_layers.spatial(target.image)  # as it lies now, had it been moved
+        place = spatial(target.image)  # as it lies now, had it been moved
         name = target.image.name
         *maps, atoms, shift = to_layers.run_layers(run, name, place)
         if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
@@ -290,7 +241,7 @@ class Overlay:
         if layer is None:
             if not visible or self.image is None:
                 return
-            place = to_layers.spatial(self.image)
+            place = spatial(self.image)
             data = to_layers.arrows_layer(run.atoms, self.image.name, place, reading, gain)
             data[1]["metadata"][RUN] = run
             self._add([data])
@@ -348,8 +299,6 @@ class Overlay:
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
-        if layer is self._square:
-            self._square = None
         for key, atoms in list(self._atoms.items()):
             if atoms is layer:
                 layer.events.data.disconnect(self._on_atoms_edited)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_shiftvae.layers import dot_size_px, in_pixels
+from napari_shiftvae.layers import dot_size_px
+from napari_shiftvae.placement import in_pixels
 
 if TYPE_CHECKING:
     import napari
@@ -51,6 +52,10 @@ class PickTool:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
         if on:
             self._activate()
+
+    def close(self) -> None:
+        """Let go of the mouse."""
+        self.on = False
 
     def _activate(self) -> None:
         """Make the atoms the active layer, so that the Delete key is about them."""

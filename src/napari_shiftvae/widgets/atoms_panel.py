@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
-from napari_shiftvae.session import FindSettings
+from napari_shiftvae.settings import FindSettings
 from napari_shiftvae.widgets.form import (
     button,
     choice,
@@ -30,7 +30,7 @@ from napari_shiftvae.widgets.form import (
 if TYPE_CHECKING:
     from collections import Counter
 
-    from napari_shiftvae.session import Picks
+    from napari_shiftvae.picks import Picks
 
 
 SAMPLINGS = {"atoms": "around atoms", "grid": "on a grid", "random": "at random"}

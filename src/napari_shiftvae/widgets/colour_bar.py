@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from napari.utils.colormaps import ensure_colormap
+from napari.utils.colormaps import Colormap, ensure_colormap
 from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
@@ -20,15 +20,15 @@ class ColourBar(QWidget):
         self.setFixedHeight(2 * self.fontMetrics().height() + 18)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def set_scale(self, title: str, colormap: str, limits: tuple[float, float]) -> None:
+    def set_scale(self, title: str, colormap: str | Colormap, limits: tuple[float, float]) -> None:
         """Show another scale.
 
         Parameters
         ----------
         title : str
             What is shown, with its unit.
-        colormap : str
-            Name of a napari colour map.
+        colormap : str or Colormap
+            A napari colour map or its name.
         limits : tuple of float
         """
         self._title = title

@@ -14,27 +14,30 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_shiftvae import jobs
-from napari_shiftvae import layers as to_layers
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.overlay import Overlay
+from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
+from napari_shiftvae.placement import image_from_layer
 from napari_shiftvae.session import Session
 from napari_shiftvae.widgets.atoms_panel import AtomsPanel
+from napari_shiftvae.widgets.calibration import PixelSizeKeeper
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.finding import Finding
-from napari_shiftvae.widgets.header import Header, ImageChooser
+from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.train_panel import TrainPanel
 from napari_shiftvae.widgets.training import Training
-from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import napari
     from napari.layers import Image
 
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.atoms import FoundAtoms
-    from napari_shiftvae.core.images import Calibration, MicroscopeImage
+    from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
 
 WIDTH_PX = 380
@@ -50,23 +53,23 @@ class ShiftVAEWidget(QWidget):
     napari_viewer : napari.viewer.Viewer
     """
 
-    def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # noqa: UP037 - napari reads it
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        self._image_layer: Image | None = None
+        self._patch_size_px: int | None = None
         self.session = Session()
         self.overlay = Overlay(napari_viewer, self.session)
+        self.square = PatchSquare(napari_viewer, self.session, self.overlay)
         self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
         self.training = Training(self.session, self.overlay, self)
         self.finding = Finding(self.session, self)
-        self._file_reader = Runner(self)
-        self._image_layer: Image | None = None
-        self._in_file: Calibration | None = None
-        self._patch_size_px: int | None = None
         self.header = Header(napari_viewer)
+        self.pixel_size = PixelSizeKeeper(napari_viewer, self.header.pixel_size, self)
         self.atoms = AtomsPanel()
         self.train = TrainPanel()
         self.explore = ExplorePanel()
-        self.fields = FieldsPanel()
+        self.fields = FieldsPanel(self.overlay)
         self.tabs = QTabWidget()
         for name, panel in (
             ("Atoms", self.atoms),
@@ -96,29 +99,27 @@ class ShiftVAEWidget(QWidget):
         session.run_changed.connect(self._on_run)
         session.said.connect(self._on_said)
         header.chooser.chosen.connect(self._on_image)
-        header.pixel_size.edited.connect(self._on_calibrated)
         header.quick_run_asked.connect(self.quick_run)
+        self.pixel_size.changed.connect(self._show_lengths)
+        self.pixel_size.applied.connect(self._on_calibrated)
         self.training.progressed.connect(self._on_progress)
-        self.training.fraction_changed.connect(
-            lambda fraction: header.progress.setValue(round(1000 * fraction))
-        )
+        self.training.fraction_changed.connect(header.show_fraction)
+        self.training.ended.connect(self._on_ended)
         self.finding.found.connect(self._on_found)
         self.finding.surveyed.connect(self._on_surveyed)
-        self._file_reader.succeeded.connect(self._on_file_read)
-        self.atoms.find_asked.connect(lambda: self._find(preview=False))
-        self.atoms.preview_asked.connect(lambda: self._find(preview=True))
+        self.atoms.find_asked.connect(self._on_find_asked)
+        self.atoms.preview_asked.connect(self._on_preview_asked)
         self.atoms.edit_toggled.connect(self._on_edit)
         self.atoms.delete_asked.connect(self.pick_tool.delete_selected)
         self.atoms.undo_asked.connect(session.undo)
         self.atoms.redo_asked.connect(session.redo)
         self.train.run_asked.connect(self.quick_run)
-        self.train.resume_asked.connect(lambda: self.quick_run(resume=True))
+        self.train.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.stop_asked.connect(self.training.stop)
-        self.train.form.patch_size.valueChanged.connect(lambda _: self._survey())
-        self.tabs.currentChanged.connect(lambda _: self._draw_square())
+        self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
-        self.train.form.valueChanged.connect(lambda _: self._show_possible())
-        self.fields.changed.connect(self._on_fields)
+        self.fields.map_changed.connect(self._on_map)
+        self.tabs.currentChanged.connect(self._draw_square)
         self._viewer.events.theme.connect(self._on_theme)
         for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -127,85 +128,62 @@ class ShiftVAEWidget(QWidget):
         self._viewer.bind_key(UNDO_KEYS, lambda _: session.undo(), overwrite=True)
         self._viewer.bind_key(REDO_KEYS, lambda _: session.redo(), overwrite=True)
         # a plain function: nothing of this widget can be called any more when it is destroyed
-        self.destroyed.connect(
-            partial(
-                _close,
-                self._viewer,
-                self.pick_tool,
-                self.overlay,
-                self.header.chooser,
-                self.training,
-                self.finding,
-                self._file_reader,
-            )
+        ends = (
+            self.training.close,
+            self.finding.close,
+            self.pixel_size.close,
+            self.pick_tool.close,
+            self.square.close,
+            self.overlay.close,
+            header.chooser.let_go,
         )
+        self.destroyed.connect(partial(_close, self._viewer, ends))
 
     # -- image ---------------------------------------------------------------------------------
 
     def _on_image(self, layer: Image | None) -> None:
-        if self._image_layer is not None:
-            for event in (self._image_layer.events.scale, self._image_layer.events.units):
-                event.disconnect(self._show_pixel_size)
         self._image_layer = layer
-        self._in_file = None
         self._patch_size_px = None
         self.overlay.choose(layer)
-        if layer is None:
-            self.session.say(self.header.chooser.hint())
-        else:
-            layer.events.scale.connect(self._show_pixel_size)
-            layer.events.units.connect(self._show_pixel_size)
-            self.session.say("Ready: Quick run does everything, or go through the tabs.")
-            path = to_layers.source_path(layer)
-            if to_layers.pixel_size_nm(layer) is None and path and not self._file_reader.busy:
-                self._file_reader.start(f"reading {path.name}", jobs.calibration_of, path)
-        self._show_pixel_size()
+        self.pixel_size.follow(layer)
+        self.session.say(
+            self.header.chooser.hint()
+            if layer is None
+            else "Ready: Quick run does everything, or go through the tabs."
+        )
         self._on_activity(self.session.activity)
 
-    def _on_file_read(self, calibration: Calibration | None) -> None:
-        self._in_file = calibration
-        self._show_pixel_size()
+    def _on_calibrated(self) -> None:
+        self.session.say("The image and what lies on it have their scale in nm now.")
 
-    def _show_pixel_size(self, _: object = None) -> None:
-        layer, size = self._image_layer, None
-        self.header.pixel_size.setEnabled(layer is not None and layer.ndim == 2)
-        source = ""
-        if layer is not None:
-            size = to_layers.pixel_size_nm(layer)
-            if size is None and self._in_file is not None:
-                size, source = self._in_file.pixel_size_nm, "(from the file)"
-        self.header.pixel_size.show_size(size, source)
-        self._show_separation()
-        self._show_patch_size()
-
-    def _on_calibrated(self, size_nm: tuple[float, float]) -> None:
-        if self._image_layer is not None:
-            to_layers.calibrate(self._image_layer, size_nm, self._viewer.layers)
-            self._viewer.reset_view()
-            self.session.say("The image and what lies on it have their scale in nm now.")
-
-    def _pixel_nm(self) -> float | None:
-        """Mean size of a pixel [nm], for lengths that have no direction."""
-        image = self._image(quiet=True)
-        if image is None or image.calibration is None:
-            return None
-        y, x = image.calibration.pixel_size_nm
-        return (y * x) ** 0.5
+    def _show_lengths(self) -> None:
+        """Say lengths in nm too where the size of a pixel is known."""
+        pixel_nm = self.pixel_size.mean_nm
+        self.atoms.show_separation(self.session.separation_px, pixel_nm)
+        size = self.train.form.value().patch_size_px or self._patch_size_px
+        self.train.show_patch_size(size, pixel_nm)
+        self.fields.show_pixel_size(pixel_nm)
 
     def _image(self, *, quiet: bool = False) -> MicroscopeImage | None:
-        """The chosen image, or None after telling what is wrong with it."""
+        """Take the chosen image; None after telling what is wrong with it."""
         if self._image_layer is None:
             if not quiet:
                 self._refuse(self.header.chooser.hint())
             return None
         try:
-            return to_layers.image_from_layer(self._image_layer, self._in_file)
+            return image_from_layer(self._image_layer, self.pixel_size.in_file)
         except InputError as error:
             if not quiet:
                 self._refuse(str(error))
             return None
 
     # -- atoms ---------------------------------------------------------------------------------
+
+    def _on_find_asked(self) -> None:
+        self._find(preview=False)
+
+    def _on_preview_asked(self) -> None:
+        self._find(preview=True)
 
     def _find(self, *, preview: bool) -> None:
         if self.session.activity not in ("idle", "finding"):
@@ -225,7 +203,7 @@ class ShiftVAEWidget(QWidget):
             else "No atoms found: lower the threshold, or choose dark instead of bright."
         )
         self.atoms.form.show_used(found.threshold)
-        self._show_separation()
+        self._show_lengths()
 
     def _on_edit(self, on: bool) -> None:
         self.pick_tool.on = on
@@ -234,7 +212,7 @@ class ShiftVAEWidget(QWidget):
         self._show_count(Counter())
         self.atoms.undo.setEnabled(self.session.can_undo)
         self.atoms.redo.setEnabled(self.session.can_redo)
-        self._show_separation()
+        self._show_lengths()
         self._survey()
 
     def _survey(self) -> None:
@@ -248,23 +226,20 @@ class ShiftVAEWidget(QWidget):
         self._patch_size_px = survey.patch_size_px
         self.overlay.mark_set_aside(survey.set_aside)
         self._show_count(Counter(survey.set_aside.tolist()))
-        self._show_patch_size()
+        self._show_lengths()
         self._draw_square()
 
     def _show_count(self, aside: Counter[str]) -> None:
         self.atoms.show_picks(self.session.picks, aside, self._patch_size_px)
 
-    def _show_separation(self) -> None:
-        self.atoms.show_separation(self.session.separation_px, self._pixel_nm())
-
-    def _show_patch_size(self) -> None:
-        size = self.train.form.value().patch_size_px or self._patch_size_px
-        self.train.show_patch_size(size, self._pixel_nm())
+    def _on_train_settings(self) -> None:
+        self._survey()
+        self._show_possible()
 
     def _draw_square(self) -> None:
-        """The patch is drawn on the image while the Train tab is open."""
+        """Draw the patch on the image while the Train tab is open."""
         wanted = self.tabs.currentIndex() == TRAIN_TAB
-        self.overlay.show_square(self._patch_size_px if wanted else None)
+        self.square.show(self._patch_size_px if wanted else None)
 
     # -- analysis ------------------------------------------------------------------------------
 
@@ -304,8 +279,11 @@ class ShiftVAEWidget(QWidget):
     def _on_run(self, run: Run | None) -> None:
         self.explore.show_run(run, self.training.grid_of(run))
         self.train.show_end(run)
-        self._offer_fields()
+        self.fields.show_run(run)
         self._on_activity(self.session.activity)
+
+    def _on_ended(self) -> None:
+        self.train.show_end(self.session.run)
 
     def _on_activity(self, activity: str) -> None:
         idle = activity == "idle"
@@ -331,60 +309,15 @@ class ShiftVAEWidget(QWidget):
             resume=activity == "idle" and can_go_on,
         )
 
-    # -- fields --------------------------------------------------------------------------------
+    # -- what is shown -------------------------------------------------------------------------
 
     def _on_colour(self, column: str) -> None:
         if self.session.run is not None and column:
             self.overlay.colour_atoms(self.session.run, column)
 
-    def _offer_fields(self) -> None:
-        run = self.session.run
-        if run is None:
-            self.fields.show_choices([], arrows=False, reading="", gain=1, shown_map=NO_MAP)
-            return
-        arrows = self.overlay.arrows_of(run)
-        self.fields.show_choices(
-            list(run.maps),
-            arrows=arrows is not None and arrows.visible,
-            reading="against its cage" if arrows is None else arrows.metadata["reading"],
-            gain=1 if arrows is None else arrows.length,
-            shown_map=self.overlay.shown_map(run) or NO_MAP,
-        )
-        self._show_scales()
-
-    def _on_fields(self) -> None:
-        run = self.session.run
-        if run is None:
-            return
-        panel = self.fields
-        self.overlay.show_arrows(
-            run,
-            visible=panel.arrows.isChecked(),
-            reading=panel.reading.currentText(),
-            gain=panel.gain.value(),
-        )
-        chosen = panel.map.currentText()
-        if chosen != (self.overlay.shown_map(run) or NO_MAP):
-            self.overlay.show_map(run, None if chosen == NO_MAP else chosen)
-            # dots in the colours of another latent would mislead
-            self.explore.colour.setCurrentText("z1" if chosen == NO_MAP else chosen)
-        self._show_scales()
-
-    def _show_scales(self) -> None:
-        run = self.session.run
-        if run is None:
-            return
-        longest = to_layers.longest_arrow(run.atoms, self.fields.reading.currentText())
-        pixel_nm = self._pixel_nm()
-        if pixel_nm is None:
-            self.fields.show_arrow_scale(longest, "px")
-        else:
-            self.fields.show_arrow_scale(1000 * longest * pixel_nm, "pm")
-        shown = self.fields.map.currentText()
-        limits = (0.0, 1.0) if shown == NO_MAP else to_layers.latent_limits(run.atoms[shown])
-        self.fields.show_map_scale(shown, limits)
-
-    # -- all -----------------------------------------------------------------------------------
+    def _on_map(self, latent: str) -> None:
+        # dots in the colours of another latent would mislead
+        self.explore.colour.setCurrentText("z1" if latent == NO_MAP else latent)
 
     def _refuse(self, sentence: str) -> None:
         self.session.say(sentence, wrong=True)
@@ -408,18 +341,9 @@ def _scrolling(panel: QWidget) -> QScrollArea:
     return area
 
 
-def _close(
-    viewer: napari.viewer.Viewer,
-    pick_tool: PickTool,
-    overlay: Overlay,
-    chooser: ImageChooser,
-    *threads: Training | Finding | Runner,
-) -> None:
+def _close(viewer: napari.viewer.Viewer, ends: tuple[Callable[[], None], ...]) -> None:
     """End threads and stop listening, when the dock has been closed."""
-    for one in threads:
-        one.close()
-    pick_tool.on = False
-    overlay.close()
-    chooser.close_links()
+    for end in ends:
+        end()
     for keys in (UNDO_KEYS, REDO_KEYS):
         viewer.bind_key(keys, None)

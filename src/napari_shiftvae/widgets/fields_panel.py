@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_shiftvae.layers import ARROW_COLORMAP, LATENT_COLORMAP, READINGS
+from napari_shiftvae.layers import (
+    LATENT_COLORMAP,
+    READINGS,
+    arrow_colormap,
+    latent_limits,
+    longest_arrow,
+)
 from napari_shiftvae.widgets.colour_bar import ColourBar
 from napari_shiftvae.widgets.form import choice, label, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.overlay import Overlay
 
 NO_MAP = "none"
 
 
 class FieldsPanel(QWidget):
-    """What is shown of a run on the image; the dock does the showing."""
+    """Shows and hides what a run has to show on the image."""
 
-    changed = Signal()
+    map_changed = Signal(str)  # latent, or NO_MAP
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, overlay: Overlay, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._overlay = overlay
+        self._run: Run | None = None
+        self._pixel_nm: float | None = None
         self.empty = label("No fields yet: run an analysis first.")
         self.content = QWidget()
         self.arrows = QCheckBox("Show arrows")
@@ -38,6 +48,14 @@ class FieldsPanel(QWidget):
         self.arrow_bar = ColourBar()
         self.map = choice([NO_MAP], "Which latent is shown as a map over the image.")
         self.map_bar = ColourBar()
+        self._lay_out()
+        self.content.hide()
+        self.arrows.toggled.connect(self._on_arrows)
+        self.reading.currentTextChanged.connect(self._on_arrows)
+        self.gain.valueChanged.connect(self._on_arrows)
+        self.map.currentTextChanged.connect(self._on_map)
+
+    def _lay_out(self) -> None:
         inner = QVBoxLayout(self.content)
         inner.setContentsMargins(0, 0, 0, 0)
         inner.addWidget(self.arrows)
@@ -56,41 +74,62 @@ class FieldsPanel(QWidget):
         layout.addWidget(self.empty)
         layout.addWidget(self.content)
         layout.addStretch(1)
-        self.content.hide()
-        self.arrows.toggled.connect(self._on_changed)
-        self.reading.currentTextChanged.connect(self._on_changed)
-        self.gain.valueChanged.connect(self._on_changed)
-        self.map.currentTextChanged.connect(self._on_changed)
 
-    def show_choices(
-        self, latents: Sequence[str], *, arrows: bool, reading: str, gain: float, shown_map: str
-    ) -> None:
-        """Offer what a run has, without a signal; no latents means there is no run."""
-        self.blockSignals(True)
-        self.empty.setVisible(not latents)
-        self.content.setVisible(bool(latents))
-        self.map.clear()
-        self.map.addItems([NO_MAP, *latents])
-        self.map.setCurrentText(shown_map)
-        self.arrows.setChecked(arrows)
-        self.reading.setCurrentText(reading)
-        self.gain.setValue(gain)
-        self.blockSignals(False)
-        self._note()
+    def show_run(self, run: Run | None) -> None:
+        """Offer what a run has, as its layers are at the moment."""
+        self._run = run
+        self.empty.setVisible(run is None)
+        self.content.setVisible(run is not None)
+        if run is None:
+            return
+        arrows = self._overlay.arrows_of(run)
+        with (
+            QSignalBlocker(self.arrows),
+            QSignalBlocker(self.reading),
+            QSignalBlocker(self.gain),
+            QSignalBlocker(self.map),
+        ):
+            self.map.clear()
+            self.map.addItems([NO_MAP, *run.maps])
+            self.map.setCurrentText(self._overlay.shown_map(run) or NO_MAP)
+            self.arrows.setChecked(arrows is not None and arrows.visible)
+            if arrows is not None:
+                self.reading.setCurrentText(arrows.metadata["reading"])
+                self.gain.setValue(arrows.length)
+        self._show_scales()
 
-    def show_arrow_scale(self, longest: float, unit: str) -> None:
-        """Colour bar of the arrows, from 0 to a length in a unit."""
-        self.arrow_bar.set_scale(f"length of arrow ({unit})", ARROW_COLORMAP, (0.0, longest))
+    def show_pixel_size(self, pixel_nm: float | None) -> None:
+        """Give lengths in pm where the size of a pixel [nm] is known."""
+        self._pixel_nm = pixel_nm
+        self._show_scales()
 
-    def show_map_scale(self, name: str, limits: tuple[float, float]) -> None:
-        """Colour bar of the latent map; latents have no unit."""
-        self.map_bar.setVisible(name != NO_MAP)
-        if name != NO_MAP:
-            self.map_bar.set_scale(f"{name} (no unit)", LATENT_COLORMAP, limits)
+    def _on_arrows(self) -> None:
+        if self._run is not None:
+            self._overlay.show_arrows(
+                self._run,
+                visible=self.arrows.isChecked(),
+                reading=self.reading.currentText(),
+                gain=self.gain.value(),
+            )
+        self._show_scales()
 
-    def _note(self) -> None:
-        self.reading_note.setText(READINGS[self.reading.currentText()])
+    def _on_map(self, chosen: str) -> None:
+        if self._run is not None:
+            self._overlay.show_map(self._run, None if chosen == NO_MAP else chosen)
+        self._show_scales()
+        self.map_changed.emit(chosen)
 
-    def _on_changed(self) -> None:
-        self._note()
-        self.changed.emit()
+    def _show_scales(self) -> None:
+        reading, run = self.reading.currentText(), self._run
+        self.reading_note.setText(READINGS[reading])
+        if run is None:
+            return
+        longest, unit = longest_arrow(run.atoms, reading), "px"
+        if self._pixel_nm is not None:
+            longest, unit = 1000 * longest * self._pixel_nm, "pm"
+        self.arrow_bar.set_scale(f"length of arrow ({unit})", arrow_colormap(), (0.0, longest))
+        shown = self.map.currentText()
+        self.map_bar.setVisible(shown != NO_MAP)
+        if shown != NO_MAP:
+            limits = latent_limits(run.atoms[shown])
+            self.map_bar.set_scale(f"{shown} (no unit)", LATENT_COLORMAP, limits)

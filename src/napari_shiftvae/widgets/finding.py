@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -10,50 +9,15 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_shiftvae import jobs
-from napari_shiftvae.widgets.worker import Runner
+from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.atoms import Candidates, FoundAtoms
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.session import FindSettings, Session
+    from napari_shiftvae.session import Session
+    from napari_shiftvae.settings import FindSettings
 
 SETTLE_MS = 250
-
-
-class Latest(QObject):
-    """Runs a job with the newest arguments only: what was asked meanwhile waits, once."""
-
-    succeeded = Signal(object)
-
-    def __init__(self, title: str, job: Callable[..., Any], parent: QObject) -> None:
-        super().__init__(parent)
-        self._title = title
-        self._job = job
-        self._waiting: tuple[Any, ...] | None = None
-        self.runner = Runner(self)
-        self.runner.succeeded.connect(self._on_success)
-        self.runner.ended.connect(self._on_ended)
-
-    def ask(self, *arguments: Any) -> None:
-        """Run the job as soon as the thread is free."""
-        if self.runner.busy:
-            self._waiting = arguments
-        else:
-            self.runner.start(self._title, self._job, *arguments)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._waiting = None
-        self.runner.close()
-
-    def _on_success(self, result: object) -> None:
-        if self._waiting is None:
-            self.succeeded.emit(result)
-
-    def _on_ended(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self.ask(*waiting)
 
 
 class Finding(QObject):

@@ -47,7 +47,7 @@ class ImageChooser(QComboBox):
         viewer.layers.events.reordered.connect(self.refresh)
         self.refresh()
 
-    def close_links(self) -> None:
+    def let_go(self) -> None:
         """Stop listening to the viewer."""
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
@@ -217,6 +217,10 @@ class Header(QWidget):
         layout.addWidget(self.progress)
         layout.addWidget(self.message)
         self.quick_run.clicked.connect(self.quick_run_asked)
+
+    def show_fraction(self, fraction: float) -> None:
+        """Move the progress bar, 0 to 1."""
+        self.progress.setValue(round(1000 * fraction))
 
     def say(self, sentence: str, *, wrong: bool = False) -> None:
         """Put a sentence on the message line."""

@@ -9,7 +9,7 @@ import pyqtgraph as pg
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_shiftvae.session import TrainSettings
+from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets.form import (
     button,
     choice,
@@ -274,10 +274,9 @@ class TrainPanel(QWidget):
         if report is None:
             self.status.setText(progress.message)
             return
-        self.status.setText(
-            f"epoch {report.epoch} of {report.epochs}  ·  {_duration(report.seconds_left)} left"
-            f"  ·  {device}"
-        )
+        # the very first steps take much longer than those that follow
+        left = _duration(report.seconds_left) if report.seconds > 1 else "some time"
+        self.status.setText(f"epoch {report.epoch} of {report.epochs}  ·  {left} left  ·  {device}")
         self.plot.set_losses(losses)
 
 

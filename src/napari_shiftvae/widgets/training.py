@@ -11,7 +11,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_shiftvae import jobs
-from napari_shiftvae.session import Picks
+from napari_shiftvae.picks import Picks
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Training(QObject):
 
     progressed = Signal(object)  # Progress
     fraction_changed = Signal(float)
+    ended = Signal()
 
     def __init__(self, session: Session, overlay: Overlay, parent: QObject) -> None:
         super().__init__(parent)
@@ -159,6 +160,7 @@ class Training(QObject):
                 f"{run.device}."
             )
         self._session.activity = "idle"
+        self.ended.emit()
 
     def _close_bar(self) -> None:
         bar, self._bar = self._bar, None

@@ -80,6 +80,8 @@ class Runner(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._worker: GeneratorWorker | None = None
+        self._has_yielded = False
+        self._held: object = None
 
     @property
     def busy(self) -> bool:
@@ -104,13 +106,15 @@ class Runner(QObject):
         worker.yielded.connect(self._on_yielded)
         worker.returned.connect(self._on_returned)
         worker.finished.connect(self._on_finished)
-        self._worker = worker
+        self._worker, self._has_yielded, self._held = worker, False, None
         worker.start()
 
     def send(self, value: object) -> None:
         """Give the job's generator a value, the next time it yields."""
-        if self._worker is not None:
+        if self._has_yielded and self._worker is not None:
             self._worker.send(value)
+        else:
+            self._held = value  # a generator that has not begun takes none
 
     def cancel(self) -> None:
         """End the job at its next yield, without a result."""
@@ -129,6 +133,10 @@ class Runner(QObject):
 
     @Slot(object)
     def _on_yielded(self, value: object) -> None:
+        self._has_yielded = True
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.send(held)
         if value is not None and self.busy:
             self.progressed.emit(value)
 
@@ -150,3 +158,39 @@ class Runner(QObject):
         if self.busy:
             self._worker = None
             self.ended.emit()
+
+
+class Latest(QObject):
+    """Runs a job with the newest arguments only: what was asked meanwhile waits, once."""
+
+    succeeded = Signal(object)
+
+    def __init__(self, title: str, job: Callable[..., Any], parent: QObject) -> None:
+        super().__init__(parent)
+        self._title = title
+        self._job = job
+        self._waiting: tuple[Any, ...] | None = None
+        self.runner = Runner(self)
+        self.runner.succeeded.connect(self._on_success)
+        self.runner.ended.connect(self._on_ended)
+
+    def ask(self, *arguments: Any) -> None:
+        """Run the job as soon as the thread is free."""
+        if self.runner.busy:
+            self._waiting = arguments
+        else:
+            self.runner.start(self._title, self._job, *arguments)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._waiting = None
+        self.runner.close()
+
+    def _on_success(self, result: object) -> None:
+        if self._waiting is None:
+            self.succeeded.emit(result)
+
+    def _on_ended(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.ask(*waiting)

@@ -1,0 +1,136 @@
+"""Take the pictures of docs/images from the real window, driven as a person would.
+
+Run with `make screenshots`. The measured images are not part of this project: their pictures are
+left as they are where the folder of images (SHIFTVAE_DATA, or ../shared/data) is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from qtpy.QtWidgets import QApplication
+
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+HERE = Path(__file__).parent
+IMAGES = HERE / "images"
+DATA = Path(os.environ.get("SHIFTVAE_DATA", HERE.parents[1] / "shared" / "data"))
+WINDOW = (1366, 768)  # the smallest laptop the dock is made for
+PATIENCE_S = 900
+ATOMS, TRAIN, EXPLORE, FIELDS = range(4)
+
+
+def pump(seconds: float = 0.5) -> None:
+    """Let Qt work for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    """Let Qt work until something is so."""
+    end = time.monotonic() + PATIENCE_S
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError("the dock did not get ready")
+        pump(0.05)
+
+
+def take(viewer: napari.Viewer, name: str) -> None:
+    """Write a picture of the whole window."""
+    pump(1.0)
+    viewer.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
+    print(f"docs/images/{name}.png")
+
+
+def opened(path: Path | None = None) -> tuple[napari.Viewer, ShiftVAEWidget]:
+    """Open a window with an image, or the sample, and the dock."""
+    viewer = napari.Viewer(show=True, show_welcome_screen=False)
+    viewer.window.resize(*WINDOW)
+    if path is None:
+        viewer.open_sample("napari-shiftvae", "perovskite")
+    else:
+        plugin = "napari-shiftvae" if path.suffix == ".dm3" else "napari"
+        viewer.open(path, plugin=plugin)
+    _, dock = viewer.window.add_plugin_dock_widget("napari-shiftvae", "Shift-VAE")
+    viewer.canvas.overlays.scale_bar.visible = True
+    pump()
+    viewer.reset_view()
+    return viewer, dock
+
+
+def idle(dock: ShiftVAEWidget) -> Callable[[], bool]:
+    """Make a test for whether the dock has nothing to do."""
+    return lambda: dock.session.activity == "idle"
+
+
+def tour() -> None:
+    """Go through the four tabs on the sample."""
+    viewer, dock = opened()
+    dock.atoms.find.click()
+    wait_until(idle(dock))
+    wait_until(lambda: "border" in dock.atoms.count.text())
+    take(viewer, "atoms")
+    dock.tabs.setCurrentIndex(TRAIN)
+    dock.train.run.click()
+    wait_until(lambda: bool(dock.session.losses) and dock.session.losses[-1].epoch > 25)
+    take(viewer, "train")
+    wait_until(idle(dock))
+    dock.tabs.setCurrentIndex(EXPLORE)
+    take(viewer, "explore")
+    dock.tabs.setCurrentIndex(FIELDS)
+    take(viewer, "fields")
+    dock.fields.arrows.setChecked(False)
+    dock.fields.map.setCurrentText("z2")
+    take(viewer, "demo")
+    viewer.close()
+
+
+def measured(file: str, name: str, *, zoom: float, tab: int, shown_map: str) -> None:
+    """Press Quick run on a measured image."""
+    path = DATA / file
+    if not path.is_file():
+        print(f"docs/images/{name}.png stays as it is: {path} is not here", file=sys.stderr)
+        return
+    viewer, dock = opened(path)
+    if dock.pixel_size.in_file is not None:  # let the layer have it too, for the scale bar
+        dock.header.pixel_size.edit.click()
+        dock.header.pixel_size.apply.click()
+    dock.header.quick_run.click()
+    wait_until(idle(dock))
+    if dock.session.run is None:
+        raise RuntimeError(f"{file}: {dock.header.message.text()}")
+    dock.tabs.setCurrentIndex(tab)
+    dock.fields.map.setCurrentText(shown_map)
+    viewer.scene.camera.zoom *= zoom
+    take(viewer, name)
+    viewer.close()
+
+
+def main() -> None:
+    """Take all pictures, or those named on the command line."""
+    pictures: dict[str, Callable[[], None]] = {
+        "tour": tour,
+        "pto_sro": lambda: measured(
+            "pto_sro_haadf.ome.tif", "pto_sro", zoom=2.5, tab=FIELDS, shown_map="none"
+        ),
+        "se_mos2": lambda: measured(
+            "se_implanted_mos2.dm3", "se_mos2", zoom=2.5, tab=EXPLORE, shown_map="none"
+        ),
+        "perovskite_adf": lambda: measured(
+            "perovskite_adf.ome.tif", "perovskite_adf", zoom=1.0, tab=FIELDS, shown_map="z1"
+        ),
+    }
+    IMAGES.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or pictures:
+        pictures[name]()
+
+
+if __name__ == "__main__":
+    main()

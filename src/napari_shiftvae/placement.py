@@ -1,0 +1,163 @@
+"""Where the pixels of a layer are, and how large. No Qt.
+
+Whatever is made from an image lies in that image's pixels, so each layer copies all that the image
+layer says about where its pixels are: scale, translation, rotation, shear, affine, units, labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.images import Calibration, MicroscopeImage
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from numpy.typing import ArrayLike, NDArray
+
+SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+def spatial(layer: Layer) -> dict[str, Any]:
+    """Where a layer's pixels are: keyword arguments for a layer that lies exactly on it."""
+    place = {name: getattr(layer, name) for name in SPATIAL}
+    place["affine"] = layer.affine.affine_matrix  # not the object: two layers would share it
+    return {
+        name: value.copy() if isinstance(value, np.ndarray) else value
+        for name, value in place.items()
+    }
+
+
+def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
+    """Height and width (y, x) of a layer's pixel [nm], None where its units are no lengths."""
+    units = layer.units[-2:]
+    if not all(unit.is_compatible_with("nm") for unit in units):
+        return None
+    y_nm, x_nm = (
+        abs(float(size)) * float((1 * unit).to("nm").magnitude)
+        for size, unit in zip(layer.scale[-2:], units, strict=True)
+    )
+    return y_nm, x_nm
+
+
+def source_path(layer: Layer) -> Path | None:
+    """File that a layer was opened from, None where there is none any more."""
+    path = Path(layer.source.path) if layer.source.path else None
+    return path if path is not None and path.exists() else None
+
+
+def image_from_layer(layer: Image, in_file: Calibration | None = None) -> MicroscopeImage:
+    """Take the image of a layer as the analysis wants it.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    in_file : Calibration, optional
+        What the file says about the size of a pixel, used where the layer has no physical units.
+
+    Returns
+    -------
+    MicroscopeImage
+        Its pixels are those of the layer, not a copy; dask and zarr arrays stay what they are.
+
+    Raises
+    ------
+    InputError
+        The layer is RGB or not two-dimensional.
+    """
+    if layer.rgb:
+        raise InputError(
+            f"'{layer.name}' is an RGB image; right-click it in the layer list, choose Split RGB, "
+            "and take one of the channels."
+        )
+    if layer.ndim != 2:
+        raise InputError(
+            f"'{layer.name}' has {layer.ndim} dimensions; take one 2-D image of it, "
+            "for example with right click, Slice to 2D or viewer.add_image(layer.data[0])."
+        )
+    size = pixel_size_nm(layer)
+    return MicroscopeImage(
+        data=layer.data[0] if layer.multiscale else layer.data,
+        name=layer.name,
+        path=source_path(layer),
+        calibration=Calibration(pixel_size_nm=size) if size is not None else in_file,
+    )
+
+
+def in_pixels(
+    layer: Layer, position: ArrayLike, world_units: Iterable[Any] | None
+) -> NDArray[np.float64]:
+    """Turn a place on the canvas into pixels of a layer.
+
+    Where layers have different units of length, napari draws all in the smallest of them but its
+    own `world_to_data` reads positions as if they were in the layer's units.
+
+    Parameters
+    ----------
+    layer : Layer
+        Two-dimensional.
+    position : (D,) array-like
+        Place in the world, as mouse events give it; the last two coordinates count.
+    world_units : iterable of pint.Unit or None
+        ``viewer.layers.units``.
+
+    Returns
+    -------
+    (2,) array
+        Pixels (y, x) of the layer.
+    """
+    place = np.asarray(position, dtype=float)[-2:].copy()
+    if world_units is not None:
+        for axis, (world, own) in enumerate(
+            zip(tuple(world_units)[-2:], layer.units[-2:], strict=True)
+        ):
+            place[axis] *= (1 * world).to(own).magnitude
+    return np.asarray(layer.world_to_data(place), dtype=float)[-2:]
+
+
+def calibrate(layer: Image, size_nm: tuple[float, float], others: Iterable[Layer]) -> None:
+    """Give a pixel its size, and take along the layers that lie on the image.
+
+    Parameters
+    ----------
+    layer : Image
+        Its scale and units are set; its translation too, where it was in pixels.
+    size_nm : tuple of float
+        Height and width (y, x) of a pixel [nm].
+    others : iterable of Layer
+        All layers of the viewer. Those placed exactly as the image is (and, where they hold pixels
+        of their own, with as many of them) are changed like it, so that they stay on it.
+    """
+    from napari.layers import Image, Labels
+
+    was_physical = pixel_size_nm(layer) is not None
+    old, shape = spatial(layer), layer.data.shape
+    on_it = [
+        other
+        for other in others
+        if other is not layer
+        and _same_place(other, old)
+        and (not isinstance(other, Image | Labels) or other.data.shape == shape)
+    ]
+    new = np.array(size_nm, dtype=float)
+    factor = float(np.sqrt(np.prod(new / old["scale"])))
+    translate = old["translate"] if was_physical else old["translate"] * factor
+    for one in (layer, *on_it):
+        one.scale = new
+        one.units = ("nm", "nm")
+        one.translate = translate
+
+
+def _same_place(layer: Layer, place: Mapping[str, Any]) -> bool:
+    return (
+        layer.ndim == 2
+        and all(
+            np.allclose(np.asarray(getattr(layer, name)), np.asarray(place[name]))
+            for name in ("scale", "translate", "rotate", "shear", "affine")
+        )
+        and tuple(layer.units) == tuple(place["units"])
+    )
