@@ -121,12 +121,11 @@ def test_saving_what_was_loaded_gives_the_same_table(run, tmp_path):
     assert tables[0] == tables[1]
 
 
-def test_maps_and_lattice_of_a_loaded_run_are_the_same(run, tmp_path):
+def test_maps_of_a_loaded_run_are_the_same(run, tmp_path):
     loaded = load_run(save_run(run, tmp_path / "made.shiftvae"))
     assert set(loaded.maps) == {"z1", "z2", "z3"}
     for name, drawn in run.maps.items():
         np.testing.assert_allclose(loaded.maps[name], drawn, atol=1e-5)
-    assert (loaded.lattice is None) == (run.lattice is None)
     np.testing.assert_allclose(loaded.picks_yx, run.picks_yx, rtol=1e-9)
 
 
