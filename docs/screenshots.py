@@ -92,7 +92,9 @@ def tour() -> None:
     viewer.close()
 
 
-def measured(file: str, name: str, *, zoom: float, tab: int, shown_map: str) -> None:
+def measured(
+    file: str, name: str, *, zoom: float, tab: int, shown_map: str, arrows: bool = True
+) -> None:
     """Press Quick run on a measured image."""
     path = DATA / file
     if not path.is_file():
@@ -108,6 +110,7 @@ def measured(file: str, name: str, *, zoom: float, tab: int, shown_map: str) -> 
         raise RuntimeError(f"{file}: {dock.header.message.text()}")
     dock.tabs.setCurrentIndex(tab)
     dock.fields.map.setCurrentText(shown_map)
+    dock.fields.arrows.setChecked(arrows)
     viewer.scene.camera.zoom *= zoom
     take(viewer, name)
     viewer.close()
@@ -121,7 +124,12 @@ def main() -> None:
             "pto_sro_haadf.ome.tif", "pto_sro", zoom=2.5, tab=FIELDS, shown_map="none"
         ),
         "se_mos2": lambda: measured(
-            "se_implanted_mos2.dm3", "se_mos2", zoom=2.5, tab=EXPLORE, shown_map="none"
+            "se_implanted_mos2.dm3",
+            "se_mos2",
+            zoom=2.5,
+            tab=EXPLORE,
+            shown_map="none",
+            arrows=False,
         ),
         "perovskite_adf": lambda: measured(
             "perovskite_adf.ome.tif", "perovskite_adf", zoom=1.0, tab=FIELDS, shown_map="z1"

@@ -1,7 +1,9 @@
 """The dock, driven as a person drives it: buttons, fields, and the layers that appear."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,6 +16,7 @@ pytest.importorskip("pytestqt")
 import napari
 from napari.layers import Image, Points, Shapes, Vectors
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.layers import latent_colours
@@ -314,6 +317,27 @@ def test_closing_the_dock_in_mid_run_leaves_no_thread(qtbot, viewer, dock) -> No
     dock.deleteLater()
     qtbot.waitUntil(lambda: not worker.is_running, timeout=10_000)
     assert not any("Ctrl+Z" in str(keys) for keys in viewer.keymap)
+
+
+def test_a_closed_dock_leaves_nothing_behind(qtbot, viewer, made) -> None:
+    viewer.add_image(made, name="made", **PLACE)
+    gc.collect()
+    before = set(QApplication.topLevelWidgets())
+    widget = ShiftVAEWidget(viewer)
+    frame = viewer.window.add_dock_widget(widget)
+    press(qtbot, widget.atoms.find)
+    wait_idle(qtbot, widget)
+    gone = weakref.ref(widget)
+    del viewer.layers["made atoms"]  # napari's own controls of a layer are none of ours
+    viewer.window.remove_dock_widget(frame)
+    widget.deleteLater()
+    del widget, frame
+    qtbot.wait(50)
+    gc.collect()
+    assert gone() is None
+    assert set(QApplication.topLevelWidgets()) <= before
+    viewer.layers["made"].name = "still there"
+    viewer.layers.clear()
 
 
 def busy_with(viewer: napari.Viewer) -> list[str]:
