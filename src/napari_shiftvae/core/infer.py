@@ -131,7 +131,7 @@ def _maximise(
     x = patches.gather(rows.numpy()).to(device)
     precision = _precision(model)
     centre = torch.zeros_like(start)
-    centre[:, :2] = torch.from_numpy(patches.remainder_yx_px)[rows].to(device)
+    centre[:, :2] = torch.from_numpy(patches.remainder_yx_px)[rows].to(start)
     unit = precision.rsqrt()
 
     at = start.clone()
