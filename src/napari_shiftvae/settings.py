@@ -59,5 +59,5 @@ class TrainSettings:
     kl_shift: float = 1.0
     kl_content: float = 1.0
     epochs: int | None = None
-    batch_size: int = 128
+    batch_size: int = 64
     seed: int = 0

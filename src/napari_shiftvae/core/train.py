@@ -16,7 +16,7 @@ from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.patches import Patches
 
 REPORT_EVERY_S = 0.1
-STEPS_BY_DEFAULT = 900
+STEPS_BY_DEFAULT = 600
 FEWEST_PATCHES = 16
 
 
@@ -27,7 +27,7 @@ class TrainConfig:
     Parameters
     ----------
     epochs : int, optional
-        Passes over all patches; by default as many as make about 900 steps, from 30 to 400.
+        Passes over all patches; by default as many as make about 600 steps, from 20 to 400.
     batch_size : int
         Patches in one step; fewer are taken where there are less than eight times as many.
     learning_rate : float
@@ -40,7 +40,7 @@ class TrainConfig:
     """
 
     epochs: int | None = None
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 2e-3
     kl_shift: float = 1.0
     kl_content: float = 1.0
@@ -68,7 +68,7 @@ class TrainConfig:
         if self.epochs is not None:
             return self.epochs
         steps = math.ceil(count / self.batch_for(count))
-        return min(400, max(30, math.ceil(STEPS_BY_DEFAULT / steps)))
+        return min(400, max(20, math.ceil(STEPS_BY_DEFAULT / steps)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
