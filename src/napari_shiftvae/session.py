@@ -40,9 +40,20 @@ class _Analysis:
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """One point of the training curve: epoch, loss terms per patch in nats."""
+    """One point of the training curve.
 
-    epoch: float
+    Attributes
+    ----------
+    step, epoch : int
+        Finished steps and epochs.
+    reconstruction : float
+        Root mean square residual over the standard deviation of the patches.
+    kl : float
+        Kullback-Leibler terms of shift and latents together, per patch [nat].
+    """
+
+    step: int
+    epoch: int
     reconstruction: float
     kl: float
 
@@ -199,7 +210,12 @@ class Session:
         if report is not None:
             kl = float(report.kl_shift + np.sum(report.kl_latents))
             self.losses.append(
-                Loss(epoch=report.epoch, reconstruction=float(report.reconstruction), kl=kl)
+                Loss(
+                    step=report.step,
+                    epoch=report.epoch,
+                    reconstruction=float(report.reconstruction),
+                    kl=kl,
+                )
             )
         self.last_progress = progress
         self.progressed.emit(progress)

@@ -79,7 +79,7 @@ class TrainForm(QWidget):
         self.epochs = whole(
             1,
             100_000,
-            "How often all patches are gone through. 'auto' takes about 900 steps in all.",
+            "How often all patches are gone through. 'auto' takes about 600 steps in all.",
             auto=True,
         )
         self.batch_size = whole(2, 65_536, "How many patches the model sees at a time.")
@@ -156,7 +156,7 @@ class TrainForm(QWidget):
 
 
 class LossPlot(pg.GraphicsLayoutWidget):
-    """Reconstruction error and information of the latents over the epochs, one above the other."""
+    """Reconstruction error and information of the latents over the steps, one above the other."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -183,7 +183,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
             plot.setTitle(title, size="9pt")
             self._titles.append(title)
             if row:
-                plot.setLabel("bottom", "epoch")
+                plot.setLabel("bottom", "training step")
                 plot.setXLink(self.getItem(0, 0))
             else:
                 plot.getAxis("bottom").setStyle(showValues=False)
@@ -191,9 +191,9 @@ class LossPlot(pg.GraphicsLayoutWidget):
 
     def set_losses(self, losses: list[Loss]) -> None:
         """Draw the curves."""
-        epoch = np.array([loss.epoch for loss in losses], dtype=float)
+        step = np.array([loss.step for loss in losses], dtype=float)
         for name, curve in self._curves.items():
-            curve.setData(epoch, np.array([getattr(loss, name) for loss in losses], dtype=float))
+            curve.setData(step, np.array([getattr(loss, name) for loss in losses], dtype=float))
 
     def set_ink(self, colour: str) -> None:
         """Colour of axes and text, which follows napari's theme."""
