@@ -20,13 +20,8 @@ def session() -> Session:
 
 def report(epoch: float, **more: object) -> SimpleNamespace:
     """A progress record as training yields it."""
-    values = {
-        "step": 10 * epoch,
-        "epoch": epoch,
-        "reconstruction": 0.5,
-        "kl_shift": 1.0,
-        "kl_latents": [2.0, 3.0],
-    }
+    values = {"step": 10 * epoch, "epoch": epoch, "reconstruction": 0.5}
+    values |= {"kl_shift": 1.0, "kl_latents": [2.0, 3.0]}
     return SimpleNamespace(report=SimpleNamespace(**(values | more)))
 
 
