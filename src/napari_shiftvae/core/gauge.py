@@ -32,7 +32,7 @@ ALIGN_ITERATIONS = 4
 ATOM_WINDOW, ATOM_WIDTH = 0.18, 0.2  # of the distance between neighbours
 ATOM_ITERATIONS = 12
 CONVERGED_PX = 1e-3
-RIDGE = 1e-7
+RIDGE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -187,7 +187,7 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     if not derivative:
         return position, position[:, :, None][..., :0]
     by_latent = model.linearise(z, -position).by_latent
-    by = torch.linalg.solve(normal, weighted @ by_latent.flatten(2).mT)
+    by, _ = torch.linalg.solve_ex(normal, weighted @ by_latent.flatten(2).mT)
     return position, by[:, :2]
 
 
@@ -243,7 +243,7 @@ def central_position(
     found &= (step[:, :2].abs() < 0.05).all(dim=1)
     position = torch.where(found[:, None], position, torch.full_like(position, torch.nan))
     by_latent = by_latent.flatten(2).gather(2, rows[:, None].expand(-1, by_latent.shape[1], -1))
-    by = torch.linalg.solve(normal, weighted @ by_latent.mT)
+    by, _ = torch.linalg.solve_ex(normal, weighted @ by_latent.mT)
     return position, by[:, :2]
 
 
@@ -265,10 +265,11 @@ def _least_squares(
     """Weighted fit of columns (B, C, M) to values (B, M): solution, normal matrix, weighted."""
     weighted = columns * (weight if weight.ndim == 1 else weight[:, None])
     normal = weighted @ columns.mT
+    # More than single precision loses, so that columns which are alike do not make it singular.
     scale = normal.diagonal(dim1=1, dim2=2)
     normal = normal + torch.diag_embed(RIDGE * scale + RIDGE**2)
-    solution = torch.linalg.solve(normal, (weighted @ values[..., None])[..., 0])
-    return solution, normal, weighted
+    solution, _ = torch.linalg.solve_ex(normal, (weighted @ values[..., None])[..., 0])
+    return solution.nan_to_num(0.0, 0.0, 0.0), normal, weighted
 
 
 @torch.no_grad()
