@@ -92,12 +92,16 @@ def test_quick_run_makes_all_layers_on_the_image(qtbot, viewer, dock) -> None:
     assert list(viewer.layers.selection) == [image]
 
 
-def test_the_dock_and_a_script_give_the_same_numbers(qtbot, dock, made) -> None:
+@pytest.mark.parametrize("find_first", [False, True])
+def test_the_dock_and_a_script_give_the_same_numbers(qtbot, dock, made, find_first) -> None:
     from napari_shiftvae.core.analyse import analyse, finish
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
 
+    if find_first:
+        press(qtbot, dock.atoms.find)
+        wait_idle(qtbot, dock)
     run(qtbot, dock)
     image = MicroscopeImage(
         data=made, name="made", calibration=Calibration(pixel_size_nm=(0.015, 0.02))
