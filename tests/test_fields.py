@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from napari_shiftvae.core import fields
 from napari_shiftvae.core.errors import InputError
@@ -122,3 +123,17 @@ def test_displacement_is_nan_off_the_lattice():
     moved = displacement(positions, fit_lattice(positions))
     assert np.isnan(moved[-1]).all()
     assert np.isfinite(moved[:-1]).all()
+
+
+def test_nearest_gives_each_pixel_the_value_of_its_nearest_atom():
+    """On a square lattice, too, where triangles could be drawn either way."""
+    positions = np.stack(np.mgrid[5:60:9.0, 5:60:9.0], axis=-1).reshape(-1, 2)
+    positions += np.random.default_rng(2).normal(0, 0.4, positions.shape)
+    pixels = np.stack(np.mgrid[:64, :64], axis=-1).reshape(-1, 2)
+    nearest = cKDTree(positions).query(pixels)[1].reshape(64, 64)
+    drawn = pixel_maps(positions, np.arange(len(positions))[:, None], (64, 64), nearest=True)[0]
+    inside = np.isfinite(drawn)
+    assert inside.sum() > 2000
+    assert (drawn[inside] == nearest[inside]).all()
+    linear = pixel_maps(positions, positions, (64, 64))[0]
+    assert (np.isfinite(linear) == inside).all()

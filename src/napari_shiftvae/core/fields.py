@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import Delaunay, QhullError
+from scipy.spatial import Delaunay, KDTree, QhullError
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.lattice import Lattice
@@ -21,10 +21,14 @@ def pixel_maps(
     shape: tuple[int, int],
     *,
     longest_edge_px: float | None = None,
+    nearest: bool = False,
 ) -> NDArray[np.float32]:
-    """Interpolate values given at atoms linearly onto the pixels of the image.
+    """Draw values given at atoms onto the pixels of the image.
 
-    The atoms are joined to triangles (Delaunay), which are looked up once for all maps.
+    The atoms are joined to triangles (Delaunay), which are looked up once for all maps. Within a
+    triangle values are interpolated linearly, which suits what varies smoothly from atom to atom;
+    or each pixel takes the value of the nearest atom, which suits what may differ between
+    sublattices: nothing is drawn there that no atom has.
 
     Parameters
     ----------
@@ -69,7 +73,9 @@ def pixel_maps(
         return maps
 
     interpolate = LinearNDInterpolator(triangles, quantities)
-    too_long = np.zeros(len(triangles.simplices) + 1, dtype=bool)  # the last one: no triangle, -1
+    tree = KDTree(positions)
+    too_long = np.zeros(len(triangles.simplices) + 1, dtype=bool)
+    too_long[-1] = True  # looked up by -1: in no triangle
     if longest_edge_px is not None:
         corners = positions[triangles.simplices]  # (T, 3, 2)
         edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
@@ -78,9 +84,12 @@ def pixel_maps(
     for first in range(0, shape[0], rows):
         pixels = np.mgrid[first : min(first + rows, shape[0]), : shape[1]]
         pixels = np.moveaxis(pixels, 0, -1).astype(np.float64)  # (rows, W, 2)
-        drawn = interpolate(pixels)  # (rows, W, K)
-        if longest_edge_px is not None:
-            drawn[too_long[triangles.find_simplex(pixels)]] = np.nan
+        triangle = triangles.find_simplex(pixels)  # (rows, W)
+        if nearest:
+            drawn = quantities[tree.query(pixels)[1]]
+        else:
+            drawn = interpolate(pixels)  # (rows, W, K)
+        drawn[too_long[triangle]] = np.nan
         maps[:, first : first + rows] = np.moveaxis(drawn, -1, 0)
     return maps
 

@@ -134,10 +134,10 @@ class Run:
 
     @cached_property
     def maps(self) -> dict[str, NDArray[np.float32]]:
-        """Latent maps (H, W) on the pixels of the image, NaN outside the atoms."""
+        """Latent maps (H, W) on the image: every pixel has its nearest atom's, NaN outside."""
         names = [f"z{k}" for k in range(1, self.model.config.latent_dim + 1)]
         values = self.atoms.loc[self.used, names].to_numpy(dtype=np.float64)
-        drawn = pixel_maps(self.picks_yx[self.used], values, self.image.shape)
+        drawn = pixel_maps(self.picks_yx[self.used], values, self.image.shape, nearest=True)
         return dict(zip(names, drawn, strict=True))
 
 
