@@ -85,10 +85,7 @@ def pixel_maps(
         pixels = np.mgrid[first : min(first + rows, shape[0]), : shape[1]]
         pixels = np.moveaxis(pixels, 0, -1).astype(np.float64)  # (rows, W, 2)
         triangle = triangles.find_simplex(pixels)  # (rows, W)
-        if nearest:
-            drawn = quantities[tree.query(pixels)[1]]
-        else:
-            drawn = interpolate(pixels)  # (rows, W, K)
+        drawn = quantities[tree.query(pixels)[1]] if nearest else interpolate(pixels)
         drawn[too_long[triangle]] = np.nan
         maps[:, first : first + rows] = np.moveaxis(drawn, -1, 0)
     return maps
