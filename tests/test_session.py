@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from napari_shiftvae import jobs
+from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.session import Session
 
@@ -136,3 +138,12 @@ def test_activity_is_announced_once(session: Session) -> None:
     for activity in ("running", "running", "idle"):
         session.activity = activity
     assert heard == ["running", "idle"]
+
+
+def test_survey_of_a_single_pick_has_a_patch():
+    """The first click on an image: no neighbour tells the scale yet."""
+    pixels = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    image = MicroscopeImage(data=pixels, name="noise")
+    seen = jobs.survey(image, np.array([[32.0, 31.5]]), None, None)
+    assert 8 <= seen.patch_size_px <= 64
+    assert seen.set_aside.tolist() == [""]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.settings import FindSettings, TrainSettings
 
 GRID_SIDE = 9
+SCALE_OF_ONE_PICK_PX = 16.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,9 +98,13 @@ def survey(
     from napari_shiftvae.core.patches import default_patch_size, extract_patches
 
     separation = separation_px or neighbour_distance(positions_yx)
+    if not np.isfinite(separation):  # one pick has no neighbour to tell the scale
+        separation = SCALE_OF_ONE_PICK_PX
     size = patch_size_px or min(default_patch_size(separation), *image.data.shape)
     try:
-        set_aside = extract_patches(as_float_image(image.data), positions_yx, size).set_aside
+        set_aside = extract_patches(
+            as_float_image(image.data), positions_yx, size, normalisation="global"
+        ).set_aside
     except InputError:  # no patch at all; said when one tries to train
         set_aside = np.full(len(positions_yx), "border")
     return Survey(patch_size_px=size, set_aside=set_aside)
