@@ -82,7 +82,7 @@ def spare_one_core() -> Generator[None]:
     """Let torch leave a core to the window and to other programs while an analysis runs.
 
     The regions of work are small: with all cores in use, each would wait for its slowest thread
-    whenever anything else runs (measured: up to sixty times slower on a busy machine).
+    whenever anything else runs.
     """
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2

@@ -12,7 +12,7 @@ from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 
 BATCH = 512
-ITERATIONS = 20  # few patches need more than six
+ITERATIONS = 20  # twelve left patches short of the maximum; most stop long before
 CONVERGED = 1e-3  # of a prior standard deviation
 LARGEST_STEP = 0.5  # prior standard deviations
 
