@@ -317,7 +317,7 @@ def test_bad_images_are_one_line(tmp_path, capsys):
     [
         ("", "could not be read as CSV"),
         ("y_px,x_px\n1,2\n3,4,5,6\n", "could not be read as CSV"),
-        ("y,x\n1,2\n", "has no columns y_px and x_px"),
+        ("row,column\n1,2\n", "has no columns y_px and x_px"),
         ("y_px,x_px\n1,2\n3,four\n", "holds positions that are no numbers"),
         ("y_px,x_px\n1,2\n3,\n", "no finite position in line 3"),
         ("y_px,x_px\n1,inf\n3,2\n", "no finite position in line 2"),

@@ -190,7 +190,7 @@ def test_a_labels_layer_of_another_shape_stays() -> None:
 
 
 def test_picks_become_open_circles_of_two_colours() -> None:
-    picks = Picks.of([[0, 0], [0, 20], [20, 0], [20, 20]], [True, False, False, False])
+    picks = Picks.of([[0, 0], [0, 20], [20, 0], [20, 20]], by_hand=[True, False, False, False])
     layer = Layer.create(*to_layers.atoms_layer(picks, "made", {}))
     assert layer.name == "made atoms"
     assert (layer.face_color[:, 3] == 0).all()

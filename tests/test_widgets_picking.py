@@ -78,7 +78,7 @@ def dock(viewer: napari.Viewer, qtbot) -> Iterator[ShiftVAEWidget]:
     widget.atoms.edit.setChecked(True)
     yield widget
     widget.training.close()
-    widget.finding.close()
+    widget.atoms_control.close()
     widget.pixel_size.close()
 
 

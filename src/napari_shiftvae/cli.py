@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftvae import __version__
+from napari_shiftvae import __version__, cli_atoms
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     run.add_argument("--json", action="store_true", help="end with one line of JSON")
 
+    atoms = commands.add_parser("atoms", help="find, refine and sort atoms, and write a table")
+    atoms.set_defaults(command=_atoms)
+    cli_atoms.add_arguments(atoms)
+
     info = commands.add_parser("info", help="say what a run file holds")
     info.set_defaults(command=_info)
     info.add_argument("run", type=Path, metavar="RUN")
@@ -119,7 +123,7 @@ def _run(options: argparse.Namespace) -> None:
             f"--positions and --sampling {options.sampling} exclude each other: leave one out."
         )
     image = _calibrated(read_image(options.image), options)
-    positions = None if options.positions is None else _read_positions(options.positions)
+    positions = None if options.positions is None else _positions(options.positions)
     config = AnalysisConfig(
         sampling=options.sampling,
         count=options.count,
@@ -182,27 +186,17 @@ def _calibration(size_nm: float) -> Calibration:
     return Calibration(pixel_size_nm=(size_nm, size_nm))
 
 
-def _read_positions(path: Path) -> NDArray[np.float64]:
-    import numpy as np
-    import pandas as pd
+def _positions(path: Path) -> NDArray[np.float64]:
+    from napari_shiftvae.core.positions import read_positions
 
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())  # pandas ends its messages with a new line
-        raise InputError(
-            f"{path} could not be read as CSV ({reason}): give a table with columns y_px,x_px."
-        ) from error
-    if not {"y_px", "x_px"} <= set(table.columns):
-        raise InputError(f"{path} has no columns y_px and x_px: name them so in the first line.")
-    try:
-        positions = table[["y_px", "x_px"]].to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise InputError(f"{path} holds positions that are no numbers: mend them.") from error
-    if not np.isfinite(positions).all():
-        row = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0]) + 2
-        raise InputError(f"{path} has no finite position in line {row}: mend or remove it.")
-    return positions
+    return read_positions(path)[["y_px", "x_px"]].to_numpy()
+
+
+def _atoms(options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.images import read_image
+
+    _check_output(options.output)
+    cli_atoms.atoms(options, _calibrated(read_image(options.image, stacks=True), options))
 
 
 def _info(options: argparse.Namespace) -> None:

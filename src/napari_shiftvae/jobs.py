@@ -5,7 +5,6 @@ Torch is imported here inside the functions, that is in the thread: it takes sec
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, read_image
+from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
-    from napari_shiftvae.core.atoms import Candidates, FoundAtoms
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.picks import Picks
     from napari_shiftvae.settings import FindSettings, TrainSettings
 
 GRID_SIDE = 9
@@ -60,53 +59,37 @@ class Survey:
     ----------
     patch_size_px : int
         As asked for, or by default for these picks.
-    set_aside : (N,) str array
+    set_aside : (N,) object array
         Why a pick has no patch, "" where it has one.
     """
 
     patch_size_px: int
-    set_aside: NDArray[np.str_]
-
-
-def find(image: MicroscopeImage, settings: FindSettings) -> tuple[Candidates, FoundAtoms]:
-    """Find all places where an atom could be, and choose among them."""
-    from napari_shiftvae.core.atoms import candidates
-
-    possible = candidates(
-        as_float_image(image.data), separation_px=settings.separation_px, dark=settings.dark
-    )
-    return possible, choose(possible, settings.threshold)
-
-
-def choose(possible: Candidates, threshold: float | None) -> FoundAtoms:
-    """Choose among the places found; fast enough to follow a slider."""
-    from napari_shiftvae.core.atoms import select
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty result is said in the dock
-        return select(possible, threshold)
+    set_aside: NDArray[np.object_]
 
 
 def survey(
     image: MicroscopeImage,
-    positions_yx: NDArray[np.float64],
+    picks: Picks,
+    frame: int,
     separation_px: float | None,
     patch_size_px: int | None,
 ) -> Survey:
-    """Find out the default patch size and which picks have no patch of their own."""
+    """Find out the default patch size and which picks of a frame have no patch of their own."""
+    from napari_shiftvae.atom_jobs import frame_of
     from napari_shiftvae.core.lattice import neighbour_distance
     from napari_shiftvae.core.patches import default_patch_size, extract_patches
 
-    separation = separation_px or neighbour_distance(positions_yx)
+    pixels, here = frame_of(image, frame), picks.t == frame
+    positions = picks.positions_yx[here]
+    separation = separation_px or neighbour_distance(positions)
     if not np.isfinite(separation):  # one pick has no neighbour to tell the scale
         separation = SCALE_OF_ONE_PICK_PX
-    size = patch_size_px or min(default_patch_size(separation), *image.data.shape)
+    size = patch_size_px or min(default_patch_size(separation), *pixels.shape)
+    set_aside = np.full(len(picks), "", dtype=object)
     try:
-        set_aside = extract_patches(
-            as_float_image(image.data), positions_yx, size, normalisation="global"
-        ).set_aside
+        set_aside[here] = extract_patches(pixels, positions, size, normalisation="global").set_aside
     except InputError:  # no patch at all; said when one tries to train
-        set_aside = np.full(len(positions_yx), "border")
+        set_aside[here] = "border"
     return Survey(patch_size_px=size, set_aside=set_aside)
 
 
@@ -157,8 +140,8 @@ class Order:
     find : FindSettings
     train : TrainSettings
     device : str
-    positions_yx : (N, 2) array or None
-        Picks [px]; atoms are found where None.
+    picks : Picks or None
+        Atoms to analyse; they are found where None.
     resume : Run or None
         Run to train on.
     """
@@ -167,7 +150,7 @@ class Order:
     find: FindSettings
     train: TrainSettings
     device: str
-    positions_yx: NDArray[np.float64] | None
+    picks: Picks | None
     resume: Run | None
 
 
@@ -181,7 +164,8 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         # the same as the command line knows, even if Run was pressed before the file was read
         image = replace(image, calibration=calibration_in(image.path)[1])
     stop = yield Started(device=str(choose_device(order.device)))
-    steps = analyse(image, config, positions_yx=order.positions_yx, resume=order.resume)
+    positions = None if order.picks is None else order.picks.positions_yx
+    steps = analyse(image, config, positions_yx=positions, resume=order.resume)
     try:
         progress = next(steps)
         while True:

@@ -5,10 +5,12 @@ Functions that make a layer take the `place` of its image, from `placement.spati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from napari_shiftvae.picks import Picks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.picks import Picks
 
 RUN = "shiftvae_run"  # key of a layer's metadata
 LATENT_COLORMAP = "viridis"
@@ -34,7 +35,12 @@ READINGS: dict[Reading, str] = {
 }
 
 
-def atoms_layer(picks: Picks, name: str, place: Mapping[str, Any]) -> LayerDataTuple:
+def atoms_layer(
+    picks: Picks,
+    name: str,
+    place: Mapping[str, Any],
+    colour_of: Callable[[str], str] = lambda _: FOUND_COLOUR,
+) -> LayerDataTuple:
     """Show picks as open circles.
 
     Parameters
@@ -43,25 +49,38 @@ def atoms_layer(picks: Picks, name: str, place: Mapping[str, Any]) -> LayerDataT
     name : str
         Name of the image.
     place : Mapping
-        From `spatial`.
+        From `spatial`; that of a stack where it has three dimensions.
+    colour_of : callable
+        Gives the colour of a sublattice.
 
     Returns
     -------
     LayerData of a Points layer named ``<image> atoms``.
     """
     return (
-        picks.positions_yx,
+        layer_positions(picks, place),
         {
             "name": f"{name} atoms",
-            "features": {"by_hand": picks.by_hand},
+            "features": pick_features(picks),
             "size": dot_size_px(picks.positions_yx),
             "face_color": "transparent",
-            "border_color": ring_colours(picks.by_hand, None),
+            "border_color": ring_colours(picks, None, colour_of),
             "border_width": 0.16,
             **place,
         },
         "points",
     )
+
+
+def layer_positions(picks: Picks, place: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Positions as the layer of an image (y, x) or of a stack (t, y, x) has them."""
+    return picks.positions_tyx if len(place.get("scale", (1, 1))) == 3 else picks.positions_yx
+
+
+def pick_features(picks: Picks, set_aside: NDArray[np.str_] | None = None) -> pd.DataFrame:
+    """What is known of each pick beside its position, for the layer's table of features."""
+    features = picks.table.drop(columns=["t", "y_px", "x_px"])
+    return features if set_aside is None else features.assign(set_aside=set_aside.astype(object))
 
 
 def dot_size_px(positions_yx: NDArray[np.float64]) -> float:
@@ -74,14 +93,21 @@ def dot_size_px(positions_yx: NDArray[np.float64]) -> float:
 
 
 def ring_colours(
-    by_hand: NDArray[np.bool_], set_aside: NDArray[np.str_] | None
+    picks: Picks,
+    set_aside: NDArray[np.str_] | None,
+    colour_of: Callable[[str], str] = lambda _: FOUND_COLOUR,
 ) -> NDArray[np.float32]:
-    """Border colour (N, 4) of each atom: found, made by hand, or set aside."""
+    """Border colour (N, 4) of each atom: that of its sublattice, by hand, or set aside."""
     from napari.utils.color import ColorValue
 
-    colours = np.where(by_hand[:, None], ColorValue(HAND_COLOUR), ColorValue(FOUND_COLOUR))
-    if set_aside is not None:
-        colours[set_aside != ""] = ColorValue(ASIDE_COLOUR)
+    names, which = np.unique(picks.sublattice.astype(str), return_inverse=True)
+    palette = np.array([ColorValue(colour_of(name)) for name in names]).reshape(-1, 4)
+    colours = palette[which]
+    colours[picks.by_hand & (picks.sublattice == "")] = ColorValue(HAND_COLOUR)
+    aside = np.zeros(len(picks), dtype=bool) if set_aside is None else set_aside != ""
+    if "flag" in picks.table:
+        aside = aside | (picks.table["flag"] != "").to_numpy()
+    colours[aside] = ColorValue(ASIDE_COLOUR)
     return colours.astype(np.float32)
 
 
@@ -189,18 +215,29 @@ def default_gain(atoms: pd.DataFrame, reading: Reading) -> float:
     return float(np.clip(ratio, 1, 200))
 
 
-def run_features(run: Run) -> dict[str, Any]:
+def run_table(run: Run, picks: Picks | None) -> pd.DataFrame:
+    """Return the table of a run, with what else is known of its picks (the same rows)."""
+    if picks is None or len(picks) != len(run.atoms):
+        return run.atoms
+    more = pick_features(picks)
+    new = more.columns.difference(run.atoms.columns, sort=False)
+    return run.atoms.assign(**{name: more[name].to_numpy() for name in new})
+
+
+def run_features(run: Run, picks: Picks | None = None) -> dict[str, Any]:
     """Look of the atoms layer of a finished analysis: keyword arguments of a Points layer."""
     values = run.atoms["z1"].to_numpy(dtype=float)
     return {
-        "features": run.atoms,
+        "features": run_table(run, picks),
         "face_color": "z1",
         "face_colormap": LATENT_COLORMAP,
         "face_contrast_limits": latent_limits(values),
     }
 
 
-def run_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:
+def run_layers(
+    run: Run, name: str, place: Mapping[str, Any], picks: Picks | None = None
+) -> list[LayerDataTuple]:
     """Atoms, latent maps and arrows of a finished analysis, from bottom to top.
 
     Parameters
@@ -210,6 +247,8 @@ def run_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataT
         Name of the image the layers are for.
     place : Mapping
         From `spatial`, so that they lie on that image.
+    picks : Picks, optional
+        Those that were analysed; what was measured of them goes into the atoms' features.
 
     Returns
     -------
@@ -228,9 +267,9 @@ def run_layers(run: Run, name: str, place: Mapping[str, Any]) -> list[LayerDataT
             {
                 "name": f"{name} atoms",
                 "size": dot_size_px(positions),
-                "border_color": ring_colours(np.zeros(len(atoms), dtype=bool), set_aside),
+                "border_color": ring_colours(Picks.of(positions, by_hand=False), set_aside),
                 "border_width": 0.0,
-                **run_features(run),
+                **run_features(run, picks),
                 **place,
             },
             "points",

@@ -19,7 +19,7 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import spatial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import napari
     from napari.types import LayerDataTuple
@@ -42,6 +42,7 @@ class Target:
     name: str
     place: Mapping[str, Any]
     image: Image
+    picks: Picks
     atoms: Points | None = None
 
 
@@ -56,19 +57,21 @@ class Overlay:
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session) -> None:
         self._viewer = viewer
-        self._session = session
+        self.session = session
         self.image: Image | None = None
         self._atoms: dict[object, Points] = {}
         self._target: Target | None = None
         self._syncing = False
         self._next_recolour = 0.0
         session.picks_changed.connect(self._show_picks)
+        session.colours_changed.connect(self._recolour_rings)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def close(self) -> None:
         """Stop listening."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._session.picks_changed.disconnect(self._show_picks)
+        self.session.picks_changed.disconnect(self._show_picks)
+        self.session.colours_changed.disconnect(self._recolour_rings)
         for layer in self._atoms.values():
             layer.events.data.disconnect(self._on_atoms_edited)
 
@@ -77,12 +80,12 @@ class Overlay:
     def choose(self, image: Image | None) -> None:
         """Turn to the analysis of an image layer."""
         self.image = image
-        self._session.choose(None if image is None else image.unique_id)
+        self.session.choose(None if image is None else image.unique_id)
 
     @property
     def atoms(self) -> Points | None:
         """Layer of the picks, None before there are any."""
-        return self._atoms.get(self._session.key)
+        return self._atoms.get(self.session.key)
 
     def selected(self) -> list[int]:
         """Rows of the picks that are selected in the atoms layer."""
@@ -91,38 +94,60 @@ class Overlay:
     def _show_picks(self, picks: Picks) -> None:
         if self._syncing or self.image is None:
             return
-        layer = self.atoms
-        if layer is not None and np.array_equal(layer.data, picks.positions_yx):
-            return
-        if layer is None or RUN in layer.metadata:
+        layer, place = self.atoms, spatial(self.image)
+        positions = to_layers.layer_positions(picks, place)
+        same = layer is not None and np.array_equal(layer.data, positions)
+        if layer is None or (RUN in layer.metadata and not same):
             if not len(picks):
                 return
             if layer is not None:
                 self._hide_run(layer.metadata[RUN])
             self._add_atoms(picks)
             return
-        moved = len(layer.data) == len(picks)
         with self._quietly():
-            if not moved:
+            if RUN in layer.metadata:
+                layer.features = to_layers.run_table(layer.metadata[RUN], picks)
+                return
+            if len(layer.data) != len(picks):
                 layer.selected_data = set()
-            layer.data = picks.positions_yx
-            if not moved or not np.array_equal(layer.features.get("by_hand"), picks.by_hand):
-                layer.features = {"by_hand": picks.by_hand}
-                if len(picks):  # napari takes a table of no colours for a mistake
-                    layer.border_color = to_layers.ring_colours(picks.by_hand, None)
-            if not moved:
-                layer.size = to_layers.dot_size_px(picks.positions_yx)
+                layer.data = positions
+                layer.size = to_layers.dot_size_px(picks.positions_yx[picks.t == picks.t[:1]])
                 layer.face_color = "transparent"
+            elif not same:
+                layer.data = positions
+            self._look(layer, picks, None)
+
+    def _look(self, layer: Points, picks: Picks, set_aside: NDArray[np.str_] | None) -> None:
+        """Give the dots of picks their features and colours, where these are others than before."""
+        features = to_layers.pick_features(picks, set_aside)
+        if not features.equals(layer.features):
+            layer.features = features
+        if len(picks):  # napari takes a table of no colours for a mistake
+            rings = to_layers.ring_colours(picks, set_aside, self.session.colour_of)
+            if not np.array_equal(layer.border_color, rings):
+                layer.border_color = rings
+
+    def _recolour_rings(self) -> None:
+        layer, picks = self.atoms, self.session.picks
+        if layer is not None and RUN not in layer.metadata and len(layer.data) == len(picks):
+            aside = layer.features.get("set_aside")
+            self._look(layer, picks, None if aside is None else aside.to_numpy(dtype=str))
 
     def _add_atoms(self, picks: Picks) -> Points:
         assert self.image is not None  # noqa: S101 - a caller's mistake, not a user's
-        data = to_layers.atoms_layer(picks, self.image.name, spatial(self.image))
+        layer = self._new_atoms(picks)
         old = self.atoms
         if old is not None:
             old.events.data.disconnect(self._on_atoms_edited)
-        (layer,) = self._add([data])
         layer.events.data.connect(self._on_atoms_edited)
-        self._atoms[self._session.key] = layer
+        self._atoms[self.session.key] = layer
+        return layer
+
+    def _new_atoms(self, picks: Picks) -> Points:
+        data = to_layers.atoms_layer(
+            picks, self.image.name, spatial(self.image), self.session.colour_of
+        )
+        (layer,) = self.add([data])
         return layer
 
     def _on_atoms_edited(self, event: Any) -> None:
@@ -132,32 +157,53 @@ class Overlay:
         if event.source is not self.atoms:
             return
         with self._quietly():
-            self._session.change_picks(self._session.picks.edited(event.source.data))
+            self.session.change_picks(self.session.picks.edited(event.source.data))
 
     def mark_set_aside(self, set_aside: NDArray[np.str_]) -> None:
         """Ring the atoms without a patch in another colour; one reason (or "") for each pick."""
-        layer, picks = self.atoms, self._session.picks
+        layer, picks = self.atoms, self.session.picks
         if layer is None or RUN in layer.metadata or len(set_aside) != len(layer.data):
             return
         with self._quietly():
-            layer.border_color = to_layers.ring_colours(picks.by_hand, set_aside)
-            layer.features = {"by_hand": picks.by_hand, "set_aside": set_aside}
+            self._look(layer, picks, set_aside)
+
+    def select(self, rows: Iterable[int]) -> None:
+        """Select picks in the atoms layer."""
+        if self.atoms is not None:
+            self.atoms.selected_data = set(rows)
+
+    @property
+    def frame(self) -> int:
+        """Frame of the chosen stack that is shown, 0 of an image."""
+        if self.image is None or self.image.ndim < 3:
+            return 0
+        shown = self.image.world_to_data(self._viewer.dims.point[-self.image.ndim :])[0]
+        return int(np.clip(np.rint(shown), 0, len(self.image.data) - 1))
 
     # -- runs ----------------------------------------------------------------------------------
 
-    def begin(self) -> Target:
-        """Get the layers ready for a run on the chosen image and its picks."""
+    def begin(self, picks: Picks) -> Target:
+        """Get the layers ready for a run on the chosen image.
+
+        Parameters
+        ----------
+        picks : Picks
+            Those that are analysed; where these are not all there are, they get their own layer.
+        """
         assert self.image is not None  # noqa: S101
         layer = self.atoms
-        if layer is not None and RUN in layer.metadata:
+        if layer is not None and len(picks) < len(self.session.picks):
+            layer = self._new_atoms(picks)
+        elif layer is not None and RUN in layer.metadata:
             self._hide_run(layer.metadata[RUN])
-            layer = self._add_atoms(self._session.picks)
+            layer = self._add_atoms(picks)
         self._target = Target(
-            key=self._session.key,
+            key=self.session.key,
             name=self.image.name,
             place=spatial(self.image),
             image=self.image,
             atoms=layer,
+            picks=picks,
         )
         self._next_recolour = 0.0
         return self._target
@@ -199,13 +245,14 @@ class Overlay:
         positions = run.atoms[["y_px", "x_px"]].to_numpy()
         place = spatial(target.image)  # as it lies now, had it been moved
         name = target.image.name
-        *maps, atoms, shift = to_layers.run_layers(run, name, place)
+        picks = target.picks if len(target.picks) else self.session.picks
+        *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
         if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
             self._colour_atoms(layer, run, atoms[1])
-            self._add(maps, under=layer)
-            self._add([shift], under=self._above(layer))
+            self.add(maps, under=layer)
+            self.add([shift], under=self._above(layer))
         else:
-            layer = self._add([*maps, atoms, shift])[-2]
+            layer = self.add([*maps, atoms, shift])[-2]
             if target.key not in self._atoms:
                 layer.events.data.connect(self._on_atoms_edited)
                 self._atoms[target.key] = layer
@@ -244,7 +291,7 @@ class Overlay:
             place = spatial(self.image)
             data = to_layers.arrows_layer(run.atoms, self.image.name, place, reading, gain)
             data[1]["metadata"][RUN] = run
-            self._add([data])
+            self.add([data])
             return
         if layer.metadata.get("reading") != reading:
             vectors, kwargs, _ = to_layers.arrows_layer(run.atoms, "", {}, reading, gain)
@@ -282,7 +329,7 @@ class Overlay:
 
     # -- viewer --------------------------------------------------------------------------------
 
-    def _add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
+    def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
         """Add layers without changing what the user has selected."""
         selected = set(self._viewer.layers.selection)
         made = [Layer.create(*one) for one in data]
@@ -291,6 +338,11 @@ class Overlay:
             self._viewer.layers.insert(at, layer)
         self._viewer.layers.selection = selected & set(self._viewer.layers)
         return made
+
+    def remove(self, layer: Layer) -> None:
+        """Remove a layer if it is still there."""
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def _above(self, layer: Layer) -> Layer | None:
         """Layer drawn next after another one, None where it is the topmost."""
@@ -303,9 +355,9 @@ class Overlay:
             if atoms is layer:
                 layer.events.data.disconnect(self._on_atoms_edited)
                 del self._atoms[key]
-                if key == self._session.key and self._target is None:
+                if key == self.session.key and self._target is None:
                     # its picks are gone with it, but can be had back with undo
-                    self._session.change_picks(Picks.none())
+                    self.session.change_picks(Picks.none())
 
         if self._target is None:
             self._forget_gone()
@@ -313,8 +365,8 @@ class Overlay:
     def _forget_gone(self) -> None:
         """Let go of what belongs to images that were deleted."""
         there = {layer.unique_id for layer in self._viewer.layers}
-        for key in self._session.keys() - there:
-            self._session.forget(key)
+        for key in self.session.keys() - there:
+            self.session.forget(key)
             atoms = self._atoms.pop(key, None)
             if atoms is not None:
                 atoms.events.data.disconnect(self._on_atoms_edited)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_shiftvae.lasso import Lasso
 from napari_shiftvae.layers import dot_size_px
 from napari_shiftvae.placement import in_pixels
 
@@ -34,28 +35,40 @@ class PickTool:
         self._viewer = viewer
         self._session = session
         self._overlay = overlay
-        self._on = False
+        self._edit = False
+        self._lasso = False
 
     @property
     def on(self) -> bool:
         """Whether clicks edit."""
-        return self._on
+        return self._edit
 
     @on.setter
     def on(self, on: bool) -> None:
-        if on == self._on:
-            return
-        self._on = on
-        if on:
+        self._listen(edit=on, lasso=self._lasso and not on)
+
+    @property
+    def lasso(self) -> bool:
+        """Whether a drag draws a line around atoms to select."""
+        return self._lasso
+
+    @lasso.setter
+    def lasso(self, on: bool) -> None:
+        self._listen(edit=self._edit and not on, lasso=on)
+
+    def _listen(self, *, edit: bool, lasso: bool) -> None:
+        before, after = self._edit or self._lasso, edit or lasso
+        self._edit, self._lasso = edit, lasso
+        if after and not before:
             self._viewer.mouse_drag_callbacks.append(self._on_press)
-        else:
+        elif before and not after:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
-        if on:
+        if after:
             self._activate()
 
     def close(self) -> None:
         """Let go of the mouse."""
-        self.on = False
+        self._listen(edit=False, lasso=False)
 
     def _activate(self) -> None:
         """Make the atoms the active layer, so that the Delete key is about them."""
@@ -64,10 +77,13 @@ class PickTool:
 
     def _on_press(self, _: Any, event: Any) -> Generator[None, None, None]:
         image = self._overlay.image
-        if event.button != 1 or image is None or image.ndim != 2 or self._viewer.dims.ndisplay != 2:
+        if event.button != 1 or image is None or image.ndim > 3 or self._viewer.dims.ndisplay != 2:
+            return
+        if self._lasso:
+            yield from self._draw_lasso(event)
             return
         pressed_at, pressed = np.array(event.pos), self._place(event)
-        hit = self._session.picks.nearest(pressed, self._reach(event))
+        hit = self._session.picks.nearest(pressed, self._reach(event), self._overlay.frame)
         grip = np.zeros(2) if hit is None else self._session.picks.positions_yx[hit] - pressed
         dragged = False
         yield
@@ -90,6 +106,26 @@ class PickTool:
         elif self._overlay.atoms is not None:
             self._overlay.atoms.selected_data = {hit}
 
+    def _draw_lasso(self, event: Any) -> Generator[None, None, None]:
+        """Select the atoms of the frame shown that a drag goes around."""
+        image = self._overlay.image
+        lasso = Lasso(self._overlay, self._viewer.scene.camera.zoom, self._place(event))
+        try:
+            yield
+            while event.type == "mouse_move":
+                event.handled = True  # or the canvas would pan
+                lasso.extend(self._place(event))
+                yield
+        finally:
+            lasso.end()
+        if self._overlay.image is not image:
+            return
+        rows = lasso.around(self._session.picks)
+        if "Shift" in event.modifiers:
+            rows |= set(self._overlay.selected())
+        self._overlay.select(rows)
+        self._session.say(f"{len(rows)} atom{'' if len(rows) == 1 else 's'} selected.")
+
     def _place(self, event: Any) -> NDArray[np.float64]:
         return in_pixels(self._overlay.image, event.position, self._viewer.layers.units)
 
@@ -105,14 +141,14 @@ class PickTool:
         return max(float(on_canvas), dot_size_px(self._session.picks.positions_yx) / 2)
 
     def _inside(self, position_yx: NDArray[np.float64]) -> bool:
-        shape = np.array(self._overlay.image.data.shape)
+        shape = np.array(self._overlay.image.data.shape[-2:])
         return bool(((position_yx >= -0.5) & (position_yx <= shape - 0.5)).all())
 
     def _add(self, position_yx: NDArray[np.float64]) -> None:
         if not self._inside(position_yx):
             self._session.say("That is outside the image; click on it to add an atom.")
             return
-        self._session.change_picks(self._session.picks.added(position_yx))
+        self._session.change_picks(self._session.picks.added(position_yx, self._overlay.frame))
 
     def _move(self, index: int, position_yx: NDArray[np.float64]) -> None:
         if self._inside(position_yx) and index < len(self._session.picks):

@@ -50,7 +50,9 @@ def source_path(layer: Layer) -> Path | None:
     return path if path is not None and path.exists() else None
 
 
-def image_from_layer(layer: Image, in_file: Calibration | None = None) -> MicroscopeImage:
+def image_from_layer(
+    layer: Image, in_file: Calibration | None = None, *, stacks: bool = False
+) -> MicroscopeImage:
     """Take the image of a layer as the analysis wants it.
 
     Parameters
@@ -58,6 +60,8 @@ def image_from_layer(layer: Image, in_file: Calibration | None = None) -> Micros
     layer : napari.layers.Image
     in_file : Calibration, optional
         What the file says about the size of a pixel, used where the layer has no physical units.
+    stacks : bool
+        Whether a stack of frames (T, H, W) is wanted too.
 
     Returns
     -------
@@ -67,14 +71,14 @@ def image_from_layer(layer: Image, in_file: Calibration | None = None) -> Micros
     Raises
     ------
     InputError
-        The layer is RGB or not two-dimensional.
+        The layer is RGB or has too many dimensions.
     """
     if layer.rgb:
         raise InputError(
             f"'{layer.name}' is an RGB image; right-click it in the layer list, choose Split RGB, "
             "and take one of the channels."
         )
-    if layer.ndim != 2:
+    if layer.ndim != 2 and not (stacks and layer.ndim == 3):
         raise InputError(
             f"'{layer.name}' has {layer.ndim} dimensions; take one 2-D image of it, "
             "for example with right click, Slice to 2D or viewer.add_image(layer.data[0])."
@@ -161,3 +165,28 @@ def _same_place(layer: Layer, place: Mapping[str, Any]) -> bool:
         )
         and tuple(layer.units) == tuple(place["units"])
     )
+
+
+def in_pixels_of(layer: Layer, other: Layer, places: ArrayLike) -> NDArray[np.float64]:
+    """Turn places in one layer's data into pixels of another.
+
+    Parameters
+    ----------
+    layer : Layer
+        Whose pixels are wanted.
+    other : Layer
+        The places are in its data; both layers may lie, and be measured, differently.
+    places : (N, D) array-like
+
+    Returns
+    -------
+    (N, 2) array
+        Pixels (y, x) of `layer`.
+    """
+    world = np.array([other.data_to_world(place)[-2:] for place in np.asarray(places)])
+    factor = [
+        float((1 * theirs).to(own).magnitude) if theirs.is_compatible_with(own) else 1.0
+        for theirs, own in zip(other.units[-2:], layer.units[-2:], strict=True)
+    ]
+    start = [0.0] * (layer.ndim - 2)
+    return np.array([layer.world_to_data([*start, *place])[-2:] for place in world * factor])

@@ -11,18 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 from psygnal import Signal
 
-from napari_shiftvae.picks import Picks
+from napari_shiftvae.picks import SUBLATTICE, Picks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.runs import Run
 
 Activity = Literal["idle", "finding", "running", "stopping"]
 UNDO_STEPS = 200
+UNDO_ROWS = 2_000_000  # in all steps together: bounds the memory they take
+COLOURS = ("#00e5ff", "#ff9f1c", "#7bf1a8", "#ff5db1", "#ffe45e", "#9b8cff", "#ff6b57", "#5ac8fa")
 
 
 @dataclass(kw_only=True)
@@ -35,6 +36,7 @@ class _Analysis:
     # while it stays the same, changes make one step for undo (a slider being dragged)
     step: str = ""
     separation_px: float | None = None
+    colours: dict[str, str] = field(default_factory=dict)  # of sublattices
     run: Run | None = None
 
 
@@ -67,6 +69,8 @@ class Session:
         Another image was chosen (or none).
     picks_changed
         The picks are others than before.
+    colours_changed
+        A sublattice has another colour.
     activity_changed
         ``"idle"``, ``"finding"``, ``"running"`` or ``"stopping"``.
     progressed
@@ -79,6 +83,7 @@ class Session:
 
     image_changed = Signal()
     picks_changed = Signal(Picks)
+    colours_changed = Signal()
     activity_changed = Signal(str)
     progressed = Signal(object)
     run_changed = Signal(object)
@@ -135,18 +140,31 @@ class Session:
         """Replace the picks, undoably; changes that share a named step are undone together."""
         now = self._now
         if not step or step != now.step:
-            now.undo = [*now.undo[1 - UNDO_STEPS :], now.picks]
+            now.undo = _latest([*now.undo, now.picks])
         now.step = step
         now.redo = []
         now.picks = picks
         self.picks_changed.emit(picks)
 
     def put_found(
-        self, found_yx: NDArray[np.float64], separation_px: float, *, step: str = "find"
+        self,
+        found: Picks,
+        separation_px: float,
+        *,
+        frame: int | None = None,
+        step: str = "find",
     ) -> None:
-        """Take over what an automatic step found, beside the picks made by hand."""
+        """Take over what an automatic step found, in one frame or all, beside picks by hand."""
         self._now.separation_px = separation_px
-        self.change_picks(self.picks.with_found(found_yx, separation_px / 2), step=step)
+        self.change_picks(self.picks.with_found(found, separation_px / 2, frame), step=step)
+
+    def in_step(self, step: str) -> bool:
+        """Whether the last change belongs to a named step."""
+        return step == self._now.step
+
+    def begin_step(self, step: str) -> Picks:
+        """Return the picks that changes of a named step start from, each anew."""
+        return self._now.undo[-1] if self.in_step(step) else self.picks
 
     def end_step(self) -> None:
         """Let the next change be a step of its own for undo."""
@@ -178,6 +196,30 @@ class Session:
         self._now.picks = picks
         self._now.step = ""
         self.picks_changed.emit(picks)
+
+    # -- sublattices ---------------------------------------------------------------------------
+
+    def colour_of(self, sublattice: str) -> str:
+        """Colour of a sublattice, as ``#rrggbb``; the first colour for atoms in none."""
+        if sublattice in self._now.colours:
+            return self._now.colours[sublattice]
+        names = self.picks.sublattices
+        place = names.index(sublattice) if sublattice in names else 0
+        return COLOURS[place % len(COLOURS)]
+
+    def set_colour(self, sublattice: str, colour: str) -> None:
+        """Give a sublattice a colour."""
+        self._now.colours[sublattice] = colour
+        self.colours_changed.emit()
+
+    def rename(self, sublattice: str, name: str) -> None:
+        """Give a sublattice another name, undoably; one that exists takes its atoms in."""
+        names = self.picks.sublattice
+        colour = self.colour_of(sublattice)
+        if name not in self.picks.sublattices:
+            self._now.colours[name] = colour
+        column = np.where(names == sublattice, name, names)
+        self.change_picks(self.picks.with_measured(pd.DataFrame({SUBLATTICE: column})))
 
     # -- analysis ------------------------------------------------------------------------------
 
@@ -231,3 +273,10 @@ class Session:
     def say(self, sentence: str, *, wrong: bool = False) -> None:
         """Tell the user something, in one sentence."""
         self.said.emit(sentence, wrong)
+
+
+def _latest(steps: list[Picks]) -> list[Picks]:
+    """Return the last steps, as many as may be kept; the last one always."""
+    rows = np.cumsum([len(picks) for picks in reversed(steps)])
+    many = int(np.searchsorted(rows, UNDO_ROWS, side="right"))
+    return steps[-max(1, min(many, UNDO_STEPS)) :]

@@ -38,8 +38,8 @@ class MicroscopeImage:
 
     Attributes
     ----------
-    data : array (H, W)
-        Pixels in their own type; `as_float_image` converts them.
+    data : array (H, W) or (T, H, W)
+        An image or a stack of frames. Pixels in their own type; `as_float_image` converts them.
     name : str
         Name for layers and files.
     path : Path or None
@@ -54,7 +54,7 @@ class MicroscopeImage:
     calibration: Calibration | None = None
 
 
-def read_image(path: str | Path) -> MicroscopeImage:
+def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
     """Read the first 2-D image of a file, with its calibration.
 
     Parameters
@@ -62,11 +62,14 @@ def read_image(path: str | Path) -> MicroscopeImage:
     path : str or Path
         TIFF (calibrated by OME-XML or ImageJ), PNG, npy, zarr (OME-Zarr too) or, with RosettaSciIO
         installed, a microscope vendor's file (dm3, dm4, emd, ser, mrc, hspy ...).
+    stacks : bool
+        Whether the first stack of frames is read where the file has no 2-D image.
 
     Returns
     -------
     MicroscopeImage
-        `data` is (H, W), of the file's own type. Axes of length one are dropped.
+        `data` is (H, W), or (T, H, W) of a stack, of the file's own type. Axes of length one are
+        dropped.
 
     Raises
     ------
@@ -77,18 +80,20 @@ def read_image(path: str | Path) -> MicroscopeImage:
     signals = read_signals(path)
     flat = [signal for signal in signals if _extent(signal.data.shape) == 2]
     real = [signal for signal in flat if signal.data.dtype.kind != "c"]
-    signal = (real or flat or signals)[0]
-    kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not flat]
+    deep = [signal for signal in signals if stacks and _extent(signal.data.shape) == 3]
+    signal = (real or flat or deep or signals)[0]
+    kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not (flat or deep)]
     data = np.asarray(signal.data).reshape([signal.data.shape[i] for i in kept])
+    is_stack = bool(deep) and not flat and data.shape[-1] not in {3, 4}  # that would be RGB
     try:
-        as_float_image(data)
+        as_float_image(data[0] if is_stack else data)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from None
     return MicroscopeImage(
         data=data,
         name=file_stem(path),
         path=path,
-        calibration=_calibration([signal.axes[i] for i in kept]),
+        calibration=_calibration([signal.axes[i] for i in kept[-2:]]),
     )
 
 

@@ -17,6 +17,7 @@ from napari_shiftvae.core.gauge import Reading
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.positions import with_nm
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.train import TrainState
 
@@ -184,13 +185,8 @@ def atoms_table(
         columns[f"z{k + 1}"] = spread(reading.z[:, k])
         columns[f"z{k + 1}_sd"] = spread(reading.z_sd[:, k])
     columns["residual"] = spread(reading.residual)
-    if calibration is not None:
-        size = dict(zip("yx", calibration.pixel_size_nm, strict=True))
-        for name in [name for name in columns if name.endswith("_px")]:
-            axis = "y" if "y" in name.split("_") else "x"
-            columns[f"{name[:-3]}_nm"] = columns[name] * size[axis]
-    columns["set_aside"] = patches.set_aside.astype(object)
-    return pd.DataFrame(columns)
+    table = with_nm(pd.DataFrame(columns), calibration)
+    return table.assign(set_aside=patches.set_aside.astype(object))
 
 
 def summary(run: Run) -> dict[str, Any]:

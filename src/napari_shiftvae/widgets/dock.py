@@ -20,11 +20,11 @@ from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
 from napari_shiftvae.placement import image_from_layer
 from napari_shiftvae.session import Session
+from napari_shiftvae.widgets.atoms_control import AtomsControl
 from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 from napari_shiftvae.widgets.calibration import PixelSizeKeeper
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
-from napari_shiftvae.widgets.finding import Finding
 from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.train_panel import TrainPanel
 from napari_shiftvae.widgets.training import Training
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_shiftvae.core.analyse import Progress
-    from napari_shiftvae.core.atoms import FoundAtoms
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
 
@@ -63,10 +62,12 @@ class ShiftVAEWidget(QWidget):
         self.square = PatchSquare(napari_viewer, self.session, self.overlay)
         self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
         self.training = Training(self.session, self.overlay, self)
-        self.finding = Finding(self.session, self)
         self.header = Header(napari_viewer)
         self.pixel_size = PixelSizeKeeper(napari_viewer, self.header.pixel_size, self)
         self.atoms = AtomsPanel()
+        self.atoms_control = AtomsControl(
+            self.atoms, self._viewer, self.overlay, self.pick_tool, image=self._image_or_stack
+        )
         self.train = TrainPanel()
         self.explore = ExplorePanel()
         self.fields = FieldsPanel(self.overlay)
@@ -105,14 +106,8 @@ class ShiftVAEWidget(QWidget):
         self.training.progressed.connect(self._on_progress)
         self.training.fraction_changed.connect(header.show_fraction)
         self.training.ended.connect(self._on_ended)
-        self.finding.found.connect(self._on_found)
-        self.finding.surveyed.connect(self._on_surveyed)
-        self.atoms.find_asked.connect(self._on_find_asked)
-        self.atoms.preview_asked.connect(self._on_preview_asked)
-        self.atoms.edit_toggled.connect(self._on_edit)
-        self.atoms.delete_asked.connect(self.pick_tool.delete_selected)
-        self.atoms.undo_asked.connect(session.undo)
-        self.atoms.redo_asked.connect(session.redo)
+        self.atoms_control.used.connect(self._show_lengths)
+        self.atoms_control.finding.surveyed.connect(self._on_surveyed)
         self.train.run_asked.connect(self.quick_run)
         self.train.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.stop_asked.connect(self.training.stop)
@@ -130,7 +125,7 @@ class ShiftVAEWidget(QWidget):
         # a plain function: nothing of this widget can be called any more when it is destroyed
         ends = (
             self.training.close,
-            self.finding.close,
+            self.atoms_control.close,
             self.pixel_size.close,
             self.pick_tool.close,
             self.square.close,
@@ -164,49 +159,23 @@ class ShiftVAEWidget(QWidget):
         self.train.show_patch_size(size, pixel_nm)
         self.fields.show_pixel_size(pixel_nm)
 
-    def _image(self, *, quiet: bool = False) -> MicroscopeImage | None:
+    def _image(self, *, quiet: bool = False, stacks: bool = False) -> MicroscopeImage | None:
         """Take the chosen image; None after telling what is wrong with it."""
         if self._image_layer is None:
             if not quiet:
                 self._refuse(self.header.chooser.hint())
             return None
         try:
-            return image_from_layer(self._image_layer, self.pixel_size.in_file)
+            return image_from_layer(self._image_layer, self.pixel_size.in_file, stacks=stacks)
         except InputError as error:
             if not quiet:
                 self._refuse(str(error))
             return None
 
+    def _image_or_stack(self) -> MicroscopeImage | None:
+        return self._image(stacks=True)
+
     # -- atoms ---------------------------------------------------------------------------------
-
-    def _on_find_asked(self) -> None:
-        self._find(preview=False)
-
-    def _on_preview_asked(self) -> None:
-        self._find(preview=True)
-
-    def _find(self, *, preview: bool) -> None:
-        if self.session.activity not in ("idle", "finding"):
-            return
-        if preview and not len(self.session.picks):
-            return  # a changed setting shows on the image once there are atoms
-        image = self._image()
-        if image is not None:
-            self.session.say("Finding atoms ...")
-            self.finding.find(image, self.atoms.form.value(), preview=preview)
-
-    def _on_found(self, found: FoundAtoms) -> None:
-        count = len(found.positions_yx)
-        self.session.say(
-            f"Found {count} atoms."
-            if count
-            else "No atoms found: lower the threshold, or choose dark instead of bright."
-        )
-        self.atoms.form.show_used(found.threshold)
-        self._show_lengths()
-
-    def _on_edit(self, on: bool) -> None:
-        self.pick_tool.on = on
 
     def _on_picks(self, _: object) -> None:
         self._show_count(Counter())
@@ -216,9 +185,10 @@ class ShiftVAEWidget(QWidget):
         self._survey()
 
     def _survey(self) -> None:
-        image = self._image(quiet=True)
+        image = self._image(quiet=True, stacks=True)
         if image is not None:
-            self.finding.survey(image, self.train.form.value().patch_size_px)
+            size = self.train.form.value().patch_size_px
+            self.atoms_control.finding.survey(image, self.overlay.frame, size)
 
     def _on_surveyed(self, survey: jobs.Survey) -> None:
         if len(survey.set_aside) != len(self.session.picks):
@@ -259,7 +229,10 @@ class ShiftVAEWidget(QWidget):
         find_settings = self.atoms.form.value()
         if find_settings.separation_px is None and self.session.separation_px is not None:
             find_settings = replace(find_settings, separation_px=self.session.separation_px)
-        picks = self.session.picks
+        picks = self.atoms_control.picks_to_analyse()
+        if len(self.session.picks) and not len(picks):
+            self._refuse("No sublattice is ticked in the Atoms tab: tick what to analyse.")
+            return
         use_picks = len(picks) > 0 and find_settings.sampling == "atoms"
         self.training.start(
             jobs.Order(
@@ -267,7 +240,7 @@ class ShiftVAEWidget(QWidget):
                 find=find_settings,
                 train=self.train.form.value(),
                 device=self.header.device.currentText(),
-                positions_yx=picks.positions_yx if use_picks else None,
+                picks=picks if use_picks else None,
                 resume=self.session.run if resume else None,
             )
         )
@@ -293,6 +266,7 @@ class ShiftVAEWidget(QWidget):
         self.atoms.setEnabled(there and activity in {"idle", "finding"})
         if activity in {"running", "stopping"}:
             self.atoms.edit.setChecked(False)
+            self.atoms.lasso.setChecked(False)
         self._show_possible()
 
     def _show_possible(self) -> None:

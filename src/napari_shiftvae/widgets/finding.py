@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_shiftvae import jobs
+from napari_shiftvae import atom_jobs, jobs
 from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.atoms import Candidates, FoundAtoms
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.atoms import Candidates
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.session import Session
     from napari_shiftvae.settings import FindSettings
@@ -23,7 +26,7 @@ SETTLE_MS = 250
 class Finding(QObject):
     """Automatic picks, and what becomes of the picks with the chosen patch size."""
 
-    found = Signal(object)  # FoundAtoms
+    found = Signal(object)  # atom_jobs.Found
     surveyed = Signal(object)  # Survey
 
     def __init__(self, session: Session, parent: QObject) -> None:
@@ -32,9 +35,10 @@ class Finding(QObject):
         self._candidates: Candidates | None = None
         self._known: tuple[object, ...] = (None,)
         self._step = ""
-        self._find = Latest("finding atoms", jobs.find, self)
+        self._find = Latest("finding atoms", atom_jobs.find, self)
         self._survey = Latest("looking at the patches", jobs.survey, self)
         self._find.succeeded.connect(self._on_found)
+        self._find.runner.progressed.connect(self._on_step)
         self._find.runner.refused.connect(self._on_refused)
         self._find.runner.failed.connect(self._on_failed)
         self._find.runner.ended.connect(self._on_ended)
@@ -45,30 +49,51 @@ class Finding(QObject):
         self._settle.setInterval(SETTLE_MS)
         self._settle.timeout.connect(self._ask_survey)
 
-    def find(self, image: MicroscopeImage, settings: FindSettings, *, preview: bool) -> None:
-        """Find atoms.
+    def find(
+        self,
+        image: MicroscopeImage,
+        settings: FindSettings,
+        region: NDArray[np.bool_] | None,
+        frame: int | None,
+        *,
+        preview: bool,
+    ) -> None:
+        """Find atoms in an image, a frame of a stack, or (frame None) all frames.
 
         A preview starts from what was found last where only the threshold is another one, at
         once; previews that follow each other are one step for undo.
         """
         step = "preview" if preview else ""
-        known = (self._session.key, settings.dark, settings.separation_px)
+        where = None if region is None else region.tobytes()
+        known = (self._session.key, settings.dark, settings.separation_px, where, frame)
         if preview and self._candidates is not None and known == self._known:
-            self._take(jobs.choose(self._candidates, settings.threshold), step)
+            self._take(atom_jobs.choose(self._candidates, settings.threshold, frame), step)
             return
         self._candidates = None
         self._known, self._step = known, step
         self._session.activity = "finding"
-        self._find.ask(image, settings)
+        self._find.ask(image, settings, region, frame)
 
-    def survey(self, image: MicroscopeImage, patch_size_px: int | None) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether atoms are being found."""
+        return self._find.runner.busy
+
+    def cancel(self) -> None:
+        """Stop finding atoms; the picks stay as they are."""
+        if self.busy:
+            self._find.runner.cancel()
+            self._session.say("Stopped; the atoms are as they were.")
+
+    def survey(self, image: MicroscopeImage, frame: int, patch_size_px: int | None) -> None:
         """Look which picks have a patch, once they have not changed for a moment."""
         picks = self._session.picks
         if len(picks) < 2:
             return
         self._pending_survey = (
             image,
-            picks.positions_yx,
+            picks,
+            frame,
             self._session.separation_px,
             patch_size_px,
         )
@@ -85,13 +110,17 @@ class Finding(QObject):
         if self._pending_survey is not None:
             self._survey.ask(*self._pending_survey)
 
-    def _on_found(self, result: tuple[Candidates, FoundAtoms]) -> None:
-        self._candidates, found = result
+    def _on_step(self, step: atom_jobs.Step) -> None:
+        if step.frames > 1 and self._known[0] == self._session.key:
+            self._session.say(f"Finding atoms: frame {step.done} of {step.frames}")
+
+    def _on_found(self, found: atom_jobs.Found) -> None:
+        self._candidates = found.possible
         if self._known[0] == self._session.key:
             self._take(found, self._step)
 
-    def _take(self, found: FoundAtoms, step: str) -> None:
-        self._session.put_found(found.positions_yx, found.separation_px, step=step)
+    def _take(self, found: atom_jobs.Found, step: str) -> None:
+        self._session.put_found(found.picks, found.separation_px, frame=found.frame, step=step)
         self.found.emit(found)
 
     def _on_refused(self, sentence: str) -> None:

@@ -63,9 +63,9 @@ class Training(QObject):
 
     def start(self, order: jobs.Order) -> None:
         """Start an analysis; atoms are found first where the order holds none."""
-        target = self._overlay.begin()
+        target = self._overlay.begin(order.picks or self._session.picks)
         self._result, self._cancelled = None, False
-        self._finds = order.positions_yx is None and not len(self._session.picks)
+        self._finds = order.picks is None and not len(self._session.picks)
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
@@ -119,7 +119,7 @@ class Training(QObject):
         if positions is None or not len(positions) or not self._finds:
             return
         if not np.array_equal(positions, picks.positions_yx):
-            found = Picks.of(positions, np.zeros(len(positions), dtype=bool))
+            found = Picks.of(positions, by_hand=False)
             self._session.change_picks(found, step="analysis")
 
     def _on_timer(self) -> None:

@@ -1,0 +1,70 @@
+"""The line that is drawn around atoms to select them. No Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from skimage.measure import points_in_poly
+
+from napari_shiftvae.placement import spatial
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Shapes
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.overlay import Overlay
+    from napari_shiftvae.picks import Picks
+
+NAME = "lasso"
+WIDTH_PX = 2  # on the canvas
+
+
+class Lasso:
+    """A line that grows while it is being drawn, in a layer of its own that goes with it.
+
+    Parameters
+    ----------
+    overlay : Overlay
+        With an image chosen.
+    zoom : float
+        Canvas pixels per world unit.
+    start_yx : (2,) array
+        Where the line begins [px].
+    """
+
+    def __init__(self, overlay: Overlay, zoom: float, start_yx: NDArray[np.float64]) -> None:
+        self._overlay = overlay
+        self._frame = overlay.frame
+        self._outline = [start_yx]
+        image: Image = overlay.image
+        look = {
+            "name": NAME,
+            "shape_type": "path",
+            "edge_color": "white",
+            "edge_width": WIDTH_PX / zoom / abs(float(image.scale[-1])),
+        }
+        self._line: Shapes
+        (self._line,) = overlay.add([([self._path()], {**look, **spatial(image)}, "shapes")])
+
+    def extend(self, position_yx: NDArray[np.float64]) -> None:
+        """Draw on to a position [px]."""
+        self._outline.append(position_yx)
+        self._line.data = [self._path()]
+
+    def end(self) -> None:
+        """Take the line away."""
+        self._overlay.remove(self._line)
+
+    def around(self, picks: Picks) -> set[int]:
+        """Rows of the picks of the frame shown that the line goes around."""
+        if len(self._outline) < 3:
+            return set()
+        inside = points_in_poly(picks.positions_yx, self._outline) & (picks.t == self._frame)
+        return set(np.flatnonzero(inside).tolist())
+
+    def _path(self) -> NDArray[np.float64]:
+        path = np.array([*self._outline, self._outline[0]])  # closed, so that the inside shows
+        if self._overlay.image.ndim == 2:
+            return path
+        return np.column_stack([np.full(len(path), self._frame), path])
