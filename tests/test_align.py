@@ -5,8 +5,14 @@ import pytest
 from scipy.spatial import cKDTree
 
 from napari_shiftvae.core.align import align, sample_positions
+from napari_shiftvae.core.matching import Matcher, best_first
 from napari_shiftvae.core.patches import default_patch_size
-from napari_shiftvae.core.rendering import hexagonal_vectors, rotated_axes
+from napari_shiftvae.core.rendering import (
+    draw_gaussians,
+    hexagonal_vectors,
+    lattice_sites,
+    rotated_axes,
+)
 from napari_shiftvae.core.simulate import graphene, perovskite
 
 SHAPE = (300, 280)
@@ -32,6 +38,27 @@ def off_lattice(positions, vectors):
     return np.hypot(*((rest - np.rint(rest)) @ vectors).T)
 
 
+def in_image(positions, size):
+    """Which windows lie in the image with a pixel to spare, so that a maximum can be one."""
+    half = (size - 1) / 2 + 1
+    return ((positions >= half) & (positions <= np.array(SHAPE) - 1 - half)).all(axis=1)
+
+
+def motif_sites(found, vectors):
+    """All places of the motif that the windows are on."""
+    phase = np.exp(2j * np.pi * found @ np.linalg.inv(vectors)).mean(axis=0)
+    return lattice_sites(SHAPE, vectors, [(0, 0)], np.angle(phase) / (2 * np.pi) @ vectors, 0)[0]
+
+
+def hexagonal_image(noise, seed=0):
+    """One atom in the cell, distance 18 px."""
+    rng = np.random.default_rng(seed)
+    vectors = hexagonal_vectors(0.2) * 18.0
+    sites, _ = lattice_sites(SHAPE, vectors, [(0, 0)], rng.random(2) @ vectors, 20)
+    image = draw_gaussians(SHAPE, sites, 1.0, 3.0) + noise * rng.standard_normal(SHAPE)
+    return image.astype(np.float32), vectors, sites
+
+
 @pytest.mark.parametrize("noise", [0.02, 0.2])
 @pytest.mark.parametrize("sampling", ["random", "grid"])
 @pytest.mark.parametrize("kind", ["perovskite", "graphene"])
@@ -44,10 +71,64 @@ def test_windows_end_on_one_site_of_every_cell(kind, sampling, noise):
     off = off_lattice(found, vectors)
     assert off.max() < 1.0  # no period jump, no other sublattice
     assert np.sqrt(np.mean(off**2)) < 0.3
-    inside = np.prod(np.array(SHAPE) - size) / abs(np.linalg.det(vectors))
-    assert len(found) > 0.8 * inside
-    nearest = cKDTree(found).query(found, k=2)[0][:, 1]
-    assert nearest.min() > 0.9 * np.linalg.norm(vectors, axis=1).min()  # each place once
+    sites = motif_sites(found, vectors)
+    inside = in_image(sites, size)
+    nearest = cKDTree(sites).query(found)[1]
+    assert set(np.flatnonzero(inside)) <= set(nearest)  # every cell has its window
+    assert len(set(nearest)) == len(found)  # and one only
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_as_high_as_a_third_of_the_atoms_misleads_no_window(seed):
+    image, vectors, sites = hexagonal_image(0.35, seed)
+    size = default_patch_size(18.0)
+    for sampling in ("random", "grid"):
+        start = sample_positions(SHAPE, size, sampling, 600, np.random.default_rng(seed))
+        *_, found = align(image, start, size, 18.0)
+        assert off_lattice(found, vectors).max() < 1.5
+        assert len(found) >= in_image(sites, size).sum()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_windows_are_centred_on_atoms(dark):
+    """Else they have no central atom; of two sublattices it is the stronger one."""
+    rng = np.random.default_rng(0)
+    made = perovskite(rng=rng, shape=SHAPE, displacement_nm=0.0)
+    size = default_patch_size(made.separation_px)
+    start = sample_positions(SHAPE, size, "random", 600, rng)
+    image = -made.image if dark else made.image
+    *_, found = align(image, start, size, made.separation_px, dark=dark)
+    truth = made.truth[["y_px", "x_px"]].to_numpy()
+    distance, row = cKDTree(truth).query(found)
+    assert distance.max() < 0.1 * made.separation_px
+    assert set(made.truth["sublattice"].to_numpy()[row]) == {"A"}
+
+
+def test_fewer_windows_than_cells_all_find_a_place():
+    image, vectors, _ = hexagonal_image(0.1)
+    size = default_patch_size(18.0)
+    start = sample_positions(SHAPE, size, "random", 60, np.random.default_rng(1))
+    *_, found = align(image, start, size, 18.0)
+    assert len(found) == 60
+    assert off_lattice(found, vectors).max() < 0.5
+    assert cKDTree(found).query(found, k=2)[0][:, 1].min() > 17
+    # most stay near; only those that met another were sent to what no window had reached
+    assert (cKDTree(start).query(found)[0] < 11).mean() > 0.8
+
+
+def test_atoms_that_differ_periodically_are_one_motif():
+    """A superlattice of heights is content, not a larger cell."""
+    rng = np.random.default_rng(0)
+    vectors = hexagonal_vectors(0.1) * 17.0
+    sites, _ = lattice_sites(SHAPE, vectors, [(0, 0)], (3, 4), 20)
+    cell = np.rint((sites - (3, 4)) @ np.linalg.inv(vectors)).astype(int)
+    height = np.where((cell % 3 == 0).all(axis=1), 1.6, 1.0)
+    image = draw_gaussians(SHAPE, sites, height, 3.0) + 0.05 * rng.standard_normal(SHAPE)
+    size = default_patch_size(17.0)
+    start = sample_positions(SHAPE, size, "random", 600, rng)
+    *_, found = align(image.astype(np.float32), start, size, 17.0)
+    reached = cKDTree(sites).query(found)[1]
+    assert set(np.flatnonzero(in_image(sites, size))) <= set(reached)
 
 
 def test_each_round_gives_windows_inside_the_image():
@@ -60,8 +141,17 @@ def test_each_round_gives_windows_inside_the_image():
         corner = centres - (size - 1) / 2
         assert corner.min() >= -0.5
         assert (corner + size <= np.array(SHAPE) + 0.5).all()
-    counts = [len(centres) for centres in rounds]
-    assert counts == sorted(counts, reverse=True)  # windows that meet become one
+        assert len(centres) <= len(start)
+        assert len(np.unique(centres, axis=0)) == len(centres)
+
+
+def test_windows_as_large_as_the_image_stay():
+    image, _, separation = make("graphene")
+    size = min(SHAPE)
+    start = sample_positions(SHAPE, size, "random", 40, np.random.default_rng(1))
+    *_, found = align(image, start, size, separation)
+    assert 1 <= len(found) <= 40
+    np.testing.assert_allclose(found[:, 1], (size - 1) / 2)
 
 
 def test_masked_pixels_disturb_only_their_own_windows():
@@ -83,6 +173,35 @@ def test_unit_of_the_image_does_not_matter():
     *_, other = align(image * 1000 + 300, start, size, separation)
     assert len(plain) == len(other)
     np.testing.assert_allclose(plain, other, atol=0.02)
+
+
+# --- matching ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [9, 12])
+def test_score_is_the_weighted_correlation_coefficient(size):
+    rng = np.random.default_rng(0)
+    image = (40 + 5 * rng.standard_normal((31, 40))).astype(np.float32)
+    matcher = Matcher.of(image, size, 3.0)
+    pixel = np.arange(size) - (size - 1) / 2
+    weight = np.exp(-(pixel[:, None] ** 2 + pixel**2) / (2 * 3.0**2))
+    pattern = rng.standard_normal((size, size)).astype(np.float32)
+    score = matcher.score(pattern)
+    assert score.shape == (31 - size + 1, 40 - size + 1)
+    for y, x in ((0, 0), (7, 3), (31 - size, 40 - size)):
+        window = image[y : y + size, x : x + size]
+        covariance = np.cov(window.ravel(), pattern.ravel(), aweights=weight.ravel())
+        expected = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+        assert score[y, x] == pytest.approx(expected, abs=1e-4)
+
+
+def test_better_maxima_keep_worse_ones_at_a_distance():
+    score = np.zeros((30, 60), dtype=np.float32)
+    score[10, 10], score[10, 16], score[10, 22], score[20, 50], score[0, 40] = 0.9, 0.8, 0.7, 0.6, 1
+    places, value = best_first(score, 8.0)
+    # 22 is near to 16 alone, which is itself too near to a better one
+    assert places.tolist() == [[10, 10], [10, 22], [20, 50]]
+    np.testing.assert_allclose(value, [0.9, 0.7, 0.6])
 
 
 # --- where windows start -----------------------------------------------------------------------

@@ -7,13 +7,24 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import cKDTree
-from skimage.feature import match_template
 from skimage.filters import threshold_otsu
 
+from napari_shiftvae.core.matching import Matcher, best_first
+from napari_shiftvae.core.spots import band_pass, sub_pixel
+
 ROUNDS = 10
+LEARNING = 3  # rounds until the pattern is free of the noise of the first window
+CANDIDATES = 8
+FEATURE = 1 / 6  # of the separation: width of a feature
+CORE = 0.75  # of the separation: width of the weight, so that what is in the middle counts most
 REACH = 0.75  # of the distance between motifs: from the middle of a square cell to its corner
+DIFFERENT = 0.8  # of the usual score: what fits less well is no variety of the same motif
+GOOD = 0.9  # of the score of the best candidate
+SAME_PLACE = 0.5  # of the separation: maxima nearer than this belong to one feature
+FIT = 0.5  # of the usual score: where there is less, there is no motif
+
+Places = NDArray[np.int64]
 
 
 def sample_positions(
@@ -55,11 +66,15 @@ def align(
     positions_yx: NDArray[np.float64],
     patch_size_px: int,
     separation_px: float,
+    *,
+    dark: bool = False,
 ) -> Iterator[NDArray[np.float64]]:
-    """Move windows onto the motif that they share, and merge those that meet.
+    """Move windows onto the motif that they share, one window onto each.
 
-    The mean of the windows is the template; it is correlated with the image around every window,
-    the windows move to the maximum, and so on until they rest (at most ten times).
+    The window that is best repeated in the image, centred on a feature, is the first pattern. It
+    is correlated with the image, the windows where it fits are averaged to the next pattern, and
+    so on until the places rest. Each window then goes to the place nearest to it; those that meet
+    another go to the best places that none has reached.
 
     Parameters
     ----------
@@ -70,110 +85,94 @@ def align(
     patch_size_px : int
     separation_px : float
         Distance between neighbouring features [px]; the motif may repeat at a larger one.
+    dark : bool
+        Whether features are darker than their surroundings.
 
     Yields
     ------
     (M, 2) array
-        Centres after each round; the last are distinct and sub-pixel.
+        Centres after each round, at most N; the last are sub-pixel. All are distinct.
     """
     filled = np.where(np.isfinite(image), image, np.nanmedian(image))
     size = patch_size_px
-    corner = np.rint(positions_yx - (size - 1) / 2).astype(int)
-    corner = np.clip(corner, 0, np.array(image.shape) - size)
-    template = _first_template(filled, corner, size)
-    reach_px = REACH * _period(match_template(filled, template), separation_px)
+    middle = np.float64((size - 1) / 2)
+    matcher = Matcher.of(filled, size, CORE * separation_px)
+    first = np.rint(positions_yx - middle).astype(int)
+    first = np.clip(first, 0, np.array(matcher.shape) - 1)
+    view = np.lib.stride_tricks.sliding_window_view(filled, (size, size))
+    feature = band_pass(filled, FEATURE * separation_px) * (-1 if dark else 1)
+    at_middle = feature[size // 2 :, size // 2 :][: matcher.shape[0], : matcher.shape[1]]
+    candidates = _onto_features(first, at_middle, round(REACH * separation_px))
+    scores = [matcher.score(view[y, x]) for y, x in candidates]
+    score = scores[_choose(scores, at_middle[tuple(candidates.T)], separation_px)]
+    for _ in range(LEARNING):
+        alike = _alike(score, separation_px)
+        if not len(alike):  # windows as large as the image cannot move
+            yield np.unique(first, axis=0) + middle
+            return
+        score = matcher.score(view[tuple(alike.T)].mean(axis=0))
+    period_px = _period(_alike(score, separation_px), separation_px)
+    places = first[:0]
     for _ in range(ROUNDS):
-        score = match_template(filled, template)
-        moved = _climb(score, corner, reach_px)
-        rest = bool((moved == corner).all())
-        corner = np.unique(moved, axis=0)
-        view = np.lib.stride_tricks.sliding_window_view(filled, (size, size))
-        template = view[corner[:, 0], corner[:, 1]].mean(axis=0)
-        yield corner + (size - 1) / 2
-        if rest:
+        before, (places, value) = places, best_first(score, REACH * period_px)
+        places = places[value > FIT * np.median(value)]
+        score = matcher.score(view[tuple(places.T)].mean(axis=0))
+        yield _reached(places, first) + middle
+        if np.array_equal(np.unique(before, axis=0), np.unique(places, axis=0)):
             break
-    found = corner[_distinct(score, corner, reach_px)]
-    yield _sub_pixel(score, found) + (size - 1) / 2
+    yield sub_pixel(score, _reached(places, first)) + middle
 
 
-def _first_template(
-    image: NDArray[np.float32], corner: NDArray[np.int_], size: int
-) -> NDArray[np.float32]:
-    """Return the window that is most like the others: the one best repeated in the image."""
-    view = np.lib.stride_tricks.sliding_window_view(image, (size, size))
-    best, template = -np.inf, view[corner[0, 0], corner[0, 1]]
-    for y, x in corner[:: max(1, len(corner) // 6)]:
-        score = match_template(image, view[y, x])
-        repeats = np.percentile(score, 99)
-        if repeats > best:
-            best, template = repeats, view[y, x]
-    first: NDArray[np.float32] = template
-    return first
+def _onto_features(first: Places, at_middle: NDArray[np.float32], reach: int) -> Places:
+    """Move some windows so that the strongest feature around is in their middle."""
+    moved = []
+    for place in first[:: max(1, len(first) // CANDIDATES)]:
+        low = np.maximum(place - reach, 0)
+        around = at_middle[low[0] : place[0] + reach + 1, low[1] : place[1] + reach + 1]
+        moved.append(low + np.unravel_index(np.argmax(around), around.shape))
+    return np.unique(moved, axis=0)
 
 
-def _period(score: NDArray[np.float32], separation_px: float) -> float:
-    """Distance between places where the template fits well [px].
+def _choose(
+    scores: list[NDArray[np.float32]], strength: NDArray[np.float32], separation_px: float
+) -> int:
+    """Of the candidates that are well repeated in the image, the one of the strongest feature."""
+    repeats = np.zeros(len(scores))
+    for i, score in enumerate(scores):
+        _, value = best_first(score, SAME_PLACE * separation_px)
+        others = value[1 : 2 + len(value) // 3]  # the first is the candidate itself
+        repeats[i] = others.mean() if len(others) else 0.0
+    return int(np.where(repeats >= GOOD * repeats.max(), strength, -np.inf).argmax())
 
-    Where several sublattices fill one window, it fits them all, but its own one best.
+
+def _alike(score: NDArray[np.float32], separation_px: float) -> Places:
+    """Places where the pattern fits well.
+
+    Where several sublattices fill one window, it fits them all, but its own one best by far.
     """
-    reach = max(1, round(separation_px / 2))
-    peak = ndimage.maximum_filter(score, size=2 * reach + 1) == score
-    peak &= score > 0
-    place, value = np.argwhere(peak), score[peak]
-    if len(value) > 1:
-        place = place[value >= threshold_otsu(value)]
-    if len(place) < 2:
+    places, value = best_first(score, SAME_PLACE * separation_px)
+    if len(value) < 4:
+        return places
+    good = value >= threshold_otsu(value[1:])  # the first may be the pattern itself
+    if good.all() or np.median(value[~good]) > DIFFERENT * np.median(value[good]):
+        good = value > FIT * np.median(value)
+    chosen: Places = places[good]
+    return chosen
+
+
+def _period(places: Places, separation_px: float) -> float:
+    """Distance between places where the pattern fits well [px]."""
+    if len(places) < 2:
         return separation_px
-    nearest = np.asarray(cKDTree(place).query(place, k=2)[0])[:, 1]
+    nearest = np.asarray(cKDTree(places).query(places, k=2)[0])[:, 1]
     return max(separation_px, float(np.median(nearest)))
 
 
-def _climb(
-    score: NDArray[np.float32], corner: NDArray[np.int_], reach_px: float
-) -> NDArray[np.int_]:
-    """Maximum of the score within reach of each corner."""
-    reach = max(1, round(reach_px))
-    offset = np.arange(-reach, reach + 1)
-    dy, dx = np.meshgrid(offset, offset, indexing="ij")
-    inside = dy**2 + dx**2 <= reach_px**2
-    dy, dx = dy[inside], dx[inside]
-    y, x = corner[:, :1] + dy, corner[:, 1:] + dx
-    valid = (y >= 0) & (x >= 0) & (y < score.shape[0]) & (x < score.shape[1])
-    value = score[np.clip(y, 0, score.shape[0] - 1), np.clip(x, 0, score.shape[1] - 1)]
-    best = np.where(valid, value, -np.inf).argmax(axis=1)
-    moved: NDArray[np.int_] = corner + np.stack([dy[best], dx[best]], axis=1)
-    return moved
-
-
-def _distinct(
-    score: NDArray[np.float32], corner: NDArray[np.int_], reach_px: float
-) -> NDArray[np.bool_]:
-    """Local maxima of the score, the better of any two closer than the reach.
-
-    At the border of the image the score may still rise beyond it.
-    """
-    peak = ndimage.maximum_filter(score, size=3)[corner[:, 0], corner[:, 1]]
-    value = score[corner[:, 0], corner[:, 1]]
-    last = np.array(score.shape) - 1
-    keep: NDArray[np.bool_] = (value >= peak) & ((corner > 0) & (corner < last)).all(axis=1)
-    for i, j in cKDTree(corner).query_pairs(reach_px):
-        keep[i if value[i] < value[j] else j] = False
-    return keep
-
-
-def _sub_pixel(score: NDArray[np.float32], corner: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Vertex of the parabolas through each maximum and its neighbours."""
-    padded = np.pad(score, 1, mode="edge").astype(np.float64)
-    y, x = corner.T + 1
-    result = corner.astype(np.float64)
-    for axis, (before, after) in enumerate(
-        (
-            (padded[y - 1, x], padded[y + 1, x]),
-            (padded[y, x - 1], padded[y, x + 1]),
-        )
-    ):
-        bend = before + after - 2 * padded[y, x]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            move = 0.5 * (before - after) / bend
-        result[:, axis] += np.where(bend < 0, np.clip(move, -0.5, 0.5), 0.0)
-    return result
+def _reached(places: Places, first: Places) -> Places:
+    """Places, the best first, that as many windows come to, each to one of its own."""
+    if len(places) <= len(first):
+        return places
+    nearest = np.unique(cKDTree(places).query(first)[1])
+    others = np.setdiff1d(np.arange(len(places)), nearest)[: len(first) - len(nearest)]
+    chosen: Places = places[np.concatenate([nearest, others])]
+    return chosen

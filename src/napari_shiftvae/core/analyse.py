@@ -320,7 +320,8 @@ def _picks(
     if positions_yx is None and config.sampling != "atoms":
         with clock.time("align"):
             size = _patch_size(config, separation_px, pixels.shape)
-            for step, moved in enumerate(align(pixels, picks, size, separation_px), start=1):
+            aligning = align(pixels, picks, size, separation_px, dark=config.dark)
+            for step, moved in enumerate(aligning, start=1):
                 picks = moved
                 yield Progress(
                     stage="align",
