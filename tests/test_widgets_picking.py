@@ -9,12 +9,11 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import QPoint, Qt
+from mouse import Mouse
+from qtpy.QtCore import Qt
 
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-LEFT = Qt.MouseButton.LeftButton
-NO_KEY = Qt.KeyboardModifier.NoModifier
 PLACES = {
     "pixels": {},
     "oblong, turned, moved, in nm": {
@@ -24,40 +23,6 @@ PLACES = {
         "units": ("nm", "nm"),
     },
 }
-
-
-class Mouse:
-    """Clicks and drags at places of an image that is shown."""
-
-    def __init__(self, qtbot, viewer: napari.Viewer, layer: napari.layers.Image) -> None:
-        self._qtbot = qtbot
-        self._viewer = viewer
-        self._layer = layer
-        self._canvas = viewer.window._qt_viewer.canvas.native
-
-    def _at(self, position_yx) -> QPoint:
-        """Canvas pixel at which a position of the image is drawn."""
-        world = np.array(self._layer.data_to_world(position_yx))
-        world *= [
-            (1 * own).to(shown).magnitude
-            for own, shown in zip(self._layer.units, self._viewer.layers.units, strict=True)
-        ]
-        camera = self._viewer.scene.camera
-        middle = np.array([self._canvas.height(), self._canvas.width()]) / 2
-        y, x = middle + (world - np.array(camera.center)[-2:]) * camera.zoom
-        return QPoint(round(x), round(y))
-
-    def click(self, position_yx, key=NO_KEY) -> None:
-        self._qtbot.mouseClick(self._canvas, LEFT, key, self._at(position_yx))
-
-    def drag(self, start_yx, end_yx) -> None:
-        """Press, move in steps, release."""
-        path = np.linspace(start_yx, end_yx, 6)
-        self._qtbot.mousePress(self._canvas, LEFT, NO_KEY, self._at(path[0]))
-        for place in path[1:]:
-            self._qtbot.mouseMove(self._canvas, self._at(place))
-            self._qtbot.wait(10)
-        self._qtbot.mouseRelease(self._canvas, LEFT, NO_KEY, self._at(path[-1]))
 
 
 @pytest.fixture(params=PLACES)
@@ -152,3 +117,29 @@ def test_clicks_are_right_beside_a_layer_in_other_units(viewer, mouse, dock) -> 
     viewer.reset_view()
     mouse.click((30, 40))
     assert picks(dock)[0] == near((30, 40))
+
+
+def around(middle_yx, radius: float) -> list[tuple[float, float]]:
+    y, x = middle_yx
+    angles = np.linspace(0, 2 * np.pi, 12)
+    return [(y + radius * np.sin(angle), x + radius * np.cos(angle)) for angle in angles]
+
+
+def test_the_lasso_selects_what_it_goes_around(viewer, mouse, dock) -> None:
+    for place in ((30, 40), (36, 44), (60, 90)):
+        mouse.click(place)
+    before = viewer.scene.camera.center
+    dock.atoms.lasso.setChecked(True)
+    assert not dock.atoms.edit.isChecked()
+    mouse.draw(around((33, 42), 12))
+    assert dock.overlay.selected() == [0, 1]
+    assert viewer.scene.camera.center == before  # drawing does not pan
+    assert "lasso" not in viewer.layers  # the line goes when it is done
+    mouse.draw(around((60, 90), 8), Qt.KeyboardModifier.ShiftModifier)
+    assert dock.overlay.selected() == [0, 1, 2]
+    mouse.draw(around((33, 42), 12))
+    dock.atoms.delete.click()
+    assert picks(dock)[0] == near((60, 90))
+    assert len(picks(dock)) == 1
+    dock.atoms.undo.click()
+    assert len(picks(dock)) == 3
