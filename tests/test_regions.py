@@ -40,7 +40,7 @@ def test_a_layer_that_lies_otherwise_and_in_other_units_is_put_right():
 
 def test_several_shapes_add_up_and_lines_enclose_nothing():
     image = Image(np.zeros((60, 80)))
-    shapes = Shapes([BOX, BOX + [25, 30]], shape_type=["rectangle", "ellipse"])
+    shapes = Shapes([BOX, BOX + np.array([25, 30])], shape_type=["rectangle", "ellipse"])
     shapes.add_lines(np.array([[0, 0], [59, 79]]))
     mask = region_mask(shapes, image)
     assert mask[20, 30]

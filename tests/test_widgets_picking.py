@@ -9,9 +9,9 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from mouse import Mouse
 from qtpy.QtCore import Qt
 
+from mouse import Mouse
 from napari_shiftvae.widgets import ShiftVAEWidget
 
 PLACES = {

@@ -16,7 +16,13 @@ from scipy import ndimage
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import as_float_image
-from napari_shiftvae.core.separation import estimate_separation, regularity_score
+from napari_shiftvae.core.separation import (
+    box_around,
+    check_region,
+    estimate_separation,
+    only_in,
+    regularity_score,
+)
 from napari_shiftvae.core.spots import (
     FloatImage,
     Positions,
@@ -24,7 +30,6 @@ from napari_shiftvae.core.spots import (
     climb,
     find_maxima,
     noise_gain,
-    noise_sd,
     prepare,
     sub_pixel,
 )
@@ -39,13 +44,13 @@ __all__ = [
     "select",
 ]
 
-# Width of the narrow Gaussian over the distance between neighbours: of 0.12 to 0.20, the one that
+# Width of the narrow Gaussian over the distance between neighbours: of 0.12 to 0.16, the one that
 # found most columns and fewest wrong ones on simulated lattices. Wider ones lose weak columns
 # between strong ones, narrower ones split noisy columns.
-SCALE = 0.14
+SCALE = 0.13
 # A wider one takes out more of the noise in positions: 1.2 x the Cramer-Rao bound on simulated
 # lattices, against 1.6 x with the one above.
-POSITION_SCALE = 0.18
+POSITION_SCALE = 0.17
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,6 +120,7 @@ def find_atoms(
     separation_px: float | None = None,
     threshold: float | None = None,
     dark: bool = False,
+    region: ArrayLike | None = None,
 ) -> FoundAtoms:
     """Find atomic columns at sub-pixel precision.
 
@@ -130,17 +136,22 @@ def find_atoms(
         chosen by `automatic_threshold` by default.
     dark : bool
         Find columns darker than their surroundings.
+    region : (H, W) bool array-like, optional
+        Find only columns whose centre lies in this part of the image, and take the distance
+        between columns, a typical column and the threshold from there; all of the image by
+        default.
 
     Returns
     -------
     FoundAtoms
         Empty, with a warning, where nothing is above the threshold. Columns cut by the border of
-        the image are left out.
+        the image are left out, those cut by the edge of the region are not.
 
     Raises
     ------
     InputError
-        The image cannot be analysed, or no distance between columns can be made out.
+        The image cannot be analysed, the region is empty or of another shape, or no distance
+        between columns can be made out.
 
     Examples
     --------
@@ -150,17 +161,23 @@ def find_atoms(
     >>> found.positions_yx.min(axis=0).round(1), len(found)
     (array([15. ,  7.3]), 40)
     """
-    return select(candidates(image, separation_px=separation_px, dark=dark), threshold)
+    return select(
+        candidates(image, separation_px=separation_px, dark=dark, region=region), threshold
+    )
 
 
 def candidates(
-    image: ArrayLike, *, separation_px: float | None = None, dark: bool = False
+    image: ArrayLike,
+    *,
+    separation_px: float | None = None,
+    dark: bool = False,
+    region: ArrayLike | None = None,
 ) -> Candidates:
     """Find all places where a column could be, for a threshold to choose among with `select`.
 
     Parameters
     ----------
-    image, separation_px, dark
+    image, separation_px, dark, region
         As `find_atoms` takes them.
 
     Returns
@@ -168,19 +185,32 @@ def candidates(
     Candidates
     """
     pixels = as_float_image(image)
-    separation = _separation(pixels, separation_px, dark)
-    flat, masked, unit = prepare(pixels, dark)
+    wanted = None if region is None else check_region(region, pixels.shape)
+    separation = _separation(pixels, separation_px, dark, wanted)
+    corner = np.zeros(2)
+    if wanted is not None:
+        only_in(pixels, wanted)  # says what is wrong with its pixels
+        # The margin holds the neighbours of columns at the region's edge, which is no border.
+        box = box_around(wanted, int(np.ceil(2 * separation)))
+        pixels, wanted = pixels[box], wanted[box]
+        corner[:] = box[0].start, box[1].start
+    flat, masked, unit, noise = prepare(pixels, dark)
     scale = max(SCALE * separation, 0.6)
-    response = band_pass(flat, scale)
+    response, smoother = band_pass(flat, scale, max(POSITION_SCALE * separation, 0.6))
     rough, height = find_maxima(response, reach=int(np.ceil(0.3 * separation)))
     if masked is not None:
         # A column is cut by the mask when masked pixels reach into its core.
         whole = ndimage.distance_transform_edt(~masked)[tuple(rough.T)] > max(1.5, scale)
         rough, height = rough[whole], height[whole]
-    smoother = band_pass(flat, max(POSITION_SCALE * separation, 0.6))
     tops = climb(smoother, rough)
     near = np.hypot(*(tops - rough).T) <= max(1.5, 0.1 * separation)
+    near &= _to_border(rough, flat.shape) > 0.25 * separation
     positions = np.where(near[:, None], sub_pixel(smoother, tops), sub_pixel(response, rough))
+    # A column is cut by the border, as by the mask, when its core reaches there.
+    whole = _to_border(positions, flat.shape) > scale
+    if wanted is not None:
+        whole &= wanted[tuple(np.rint(positions).astype(np.int64).T)]
+    positions, height = positions[whole] + corner, height[whole]
     order = np.lexsort((positions[:, 1], positions[:, 0]))
     positions, height = positions[order], height[order]
     strong = float(np.percentile(height, 90)) if len(height) else 1.0
@@ -188,7 +218,7 @@ def candidates(
         positions_yx=positions,
         strength=height / strong,
         amplitude=height * unit,
-        noise=noise_sd(flat) * noise_gain(scale) / strong,
+        noise=noise * noise_gain(scale) / strong,
         separation_px=separation,
         dark=dark,
     )
@@ -216,7 +246,8 @@ def select(found: Candidates, threshold: float | None = None) -> FoundAtoms:
         why = (
             f"all {len(found)} candidates are weaker than the threshold of {lowest:.2g}"
             if len(found)
-            else "the smoothed image has no maximum away from its border and its masked pixels"
+            else "the smoothed image, or the region of it, has no maximum away from the border and "
+            "from masked pixels; take a larger region or another distance between atoms"
         )
         warnings.warn(f"No atom was found: {why}.", stacklevel=2)
     return FoundAtoms(
@@ -262,9 +293,21 @@ def automatic_threshold(found: Candidates) -> float:
     return float(np.sqrt(trials[first] * trials[last]))
 
 
-def _separation(pixels: FloatImage, separation_px: float | None, dark: bool) -> float:
+def _to_border(
+    positions: NDArray[np.float64] | NDArray[np.int64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Distance (N,) of positions (N, 2) from the first or last row or column [px]."""
+    return np.asarray(np.minimum(positions, np.array(shape) - 1 - positions).min(axis=1))
+
+
+def _separation(
+    pixels: FloatImage,
+    separation_px: float | None,
+    dark: bool,
+    region: NDArray[np.bool_] | None,
+) -> float:
     if separation_px is None:
-        return estimate_separation(pixels, dark=dark)
+        return estimate_separation(pixels, dark=dark, region=region)
     if not 2 <= separation_px <= max(pixels.shape):
         raise InputError(
             f"separation_px is {separation_px:g}; give the distance between neighbouring atoms, "

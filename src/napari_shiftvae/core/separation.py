@@ -17,7 +17,6 @@ from napari_shiftvae.core.spots import (
     Positions,
     find_maxima,
     noise_gain,
-    noise_sd,
     prepare,
     sub_pixel,
 )
@@ -27,15 +26,19 @@ LARGEST_PX = 1024  # of larger images the middle is enough
 FEWEST = 9  # positions; among fewer, equal distances are no wonder
 
 
-def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
+def estimate_separation(
+    image: ArrayLike, *, dark: bool = False, region: ArrayLike | None = None
+) -> float:
     """Estimate the distance between neighbouring columns, those of all visible sublattices.
 
     The image is looked at through differences of Gaussians of growing width. At each width the
     local maxima stand for columns; the width is good where they are many, at regular distances
-    from their neighbours, with a dip in between, and still there at a width sqrt(2) times as
-    large. Noise fails the second test, the rims of saturated columns the third, blends of columns
-    the last. As positions are looked at, not a Fourier transform, neither harmonics nor a
-    supercell can be taken for the distance.
+    from their neighbours, with a dip in between, and still there at the next width (the stronger
+    half of them at a width sqrt(2) times as large; weak columns merge with their neighbours
+    before). An image in which no width passes with all maxima lasting that long is noise. Noise
+    fails the second test, the rims of saturated columns the third, blends of columns the last. As
+    positions are looked at, not a Fourier transform, neither harmonics nor a supercell can be
+    taken for the distance.
 
     Parameters
     ----------
@@ -43,11 +46,13 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
         NaN pixels are masked.
     dark : bool
         Columns are darker than their surroundings.
+    region : (H, W) bool array-like, optional
+        The part of the image to look at; all of it by default.
 
     Returns
     -------
     float
-        Median distance to the nearest neighbour [px].
+        Median distance to all neighbours that are about as far as the nearest [px].
 
     Raises
     ------
@@ -55,11 +60,12 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
         The image cannot be analysed, or no distance between columns can be made out.
     """
     pixels = as_float_image(image)
+    if region is not None:
+        pixels = only_in(pixels, check_region(region, pixels.shape))
     y, x = (max(0, (length - LARGEST_PX) // 2) for length in pixels.shape)
     middle = pixels[y : y + LARGEST_PX, x : x + LARGEST_PX]
     empty = np.isnan(middle).mean() > 0.5 or np.nanmin(middle) == np.nanmax(middle)
-    flat, masked, _ = prepare(pixels if empty else middle, dark)
-    white = noise_sd(flat)
+    flat, masked, _, white = prepare(pixels if empty else middle, dark)
     levels = []
     for scale, blurred, response, step in _scale_space(flat):
         rough, height = find_maxima(response, reach=1)
@@ -78,32 +84,86 @@ def estimate_separation(image: ArrayLike, *, dark: bool = False) -> float:
         )
         levels.append(level)
 
-    best_score, separation = -np.inf, np.nan
-    for level, later in zip(levels, levels[2:], strict=False):
-        if later.strong > 1.25 * level.strong:
+    regular, best_score, separation = False, -np.inf, np.nan
+    for level, later, last in zip(levels, levels[1:], levels[2:], strict=False):
+        if last.strong > 1.25 * level.strong:
             continue  # strong columns are much wider than this: it sees details between them
-        tree_later = _tree(later.positions)
+        tree_later, tree_last = _tree(later.positions), _tree(last.positions)
         lowest = {max(4.5 * level.noise, part * level.strong) for part in (0.06, 0.12, 0.25)}
         kept_before = -1
         for threshold in sorted(lowest):
-            kept = level.positions[level.height > threshold]
+            high = level.height > threshold
+            kept = level.positions[high]
             if len(kept) < FEWEST or len(kept) == kept_before:
                 continue
             kept_before = len(kept)
             nearest, neighbour = _nearest(kept)
             distance = float(np.median(nearest))
-            lasting = tree_later.query(kept)[0] < 0.3 * distance
             apart = level.dips_between(kept, kept[neighbour])
-            score = regularity_score(kept, penalty=1.25, trusted=float(np.mean(lasting & apart)))
+            lasting = apart & (tree_last.query(kept)[0] < 0.3 * distance)
+            upper = level.height[high] >= np.median(level.height[high])
+            upper_last = float(lasting[upper].mean())
+            regular |= regularity_score(kept, penalty=1.25, trusted=float(lasting.mean())) > 0
+            lasting = apart & (tree_later.query(kept)[0] < 0.15 * distance)
+            score = regularity_score(kept, penalty=1.25, trusted=float(lasting.mean()) * upper_last)
             if score > best_score:
-                best_score, separation = score, distance
-    if best_score <= 0:
+                best_score, separation = score, _shell(kept, distance)
+    if not regular:
         kind = "dark" if dark else "bright"
         raise InputError(
             f"No regularly spaced {kind} atoms were found; give the distance between neighbouring "
             "atoms, or look at whether they are dark or bright."
         )
     return separation
+
+
+def check_region(region: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Check that a region is a mask of an image of this shape, and not empty.
+
+    Parameters
+    ----------
+    region : (H, W) array-like
+        Not zero where the region is.
+    shape : (int, int)
+        Shape (H, W) of the image.
+
+    Returns
+    -------
+    (H, W) bool array
+
+    Raises
+    ------
+    InputError
+        It has another shape, or holds no pixel.
+    """
+    mask = np.asarray(region)
+    if mask.shape != tuple(shape):
+        raise InputError(
+            f"The region has shape {mask.shape} and the image {tuple(shape)}; "
+            "give one true or false per pixel of the image."
+        )
+    mask = mask.astype(bool)
+    if not mask.any():
+        raise InputError("The region holds no pixel of the image; draw it on the image.")
+    return mask
+
+
+def box_around(region: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """Rows and columns that hold a region and a margin [px], as far as the image reaches."""
+    y, x = (np.flatnonzero(region.any(axis=1 - axis)) for axis in (0, 1))
+    return (
+        slice(max(0, int(y[0]) - margin), int(y[-1]) + 1 + margin),
+        slice(max(0, int(x[0]) - margin), int(x[-1]) + 1 + margin),
+    )
+
+
+def only_in(pixels: FloatImage, region: NDArray[np.bool_]) -> FloatImage:
+    """Box around a region, NaN outside the region; its pixels are checked as an image's are."""
+    box = box_around(region, 0)
+    try:
+        return as_float_image(np.where(region[box], pixels[box], np.float32(np.nan)))
+    except InputError as error:
+        raise InputError(f"In the region: {error}") from None
 
 
 class _Level(NamedTuple):
@@ -124,7 +184,7 @@ class _Level(NamedTuple):
         ends_and_middle = np.stack([one, other, (one + other) / 2]) / self.step
         y, x = np.moveaxis(np.rint(ends_and_middle).astype(np.int64), -1, 0)
         first, second, middle = self.blurred[y, x]
-        return np.asarray(2 * middle < first + second)
+        return np.asarray(2 * middle + 0.02 * self.strong < first + second)
 
 
 def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, FloatImage, int]]:
@@ -164,6 +224,16 @@ def _nearest(positions: Positions) -> tuple[NDArray[np.float64], NDArray[np.int6
     """Distance (N,) to the nearest neighbour, and its row."""
     distance, neighbour = _tree(positions).query(positions, k=2)
     return np.asarray(distance)[:, 1], np.asarray(neighbour)[:, 1]
+
+
+def _shell(positions: Positions, nearest: float) -> float:
+    """Typical distance of all neighbours about as far as the nearest ones.
+
+    The nearest of several neighbours at disturbed distances is nearer than they are on average.
+    """
+    pairs = KDTree(positions).query_pairs(1.25 * nearest, output_type="ndarray")
+    distances = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
+    return float(np.median(distances[distances > 0.75 * nearest]))
 
 
 def _regular(distances: NDArray[np.float64]) -> float:

@@ -2,40 +2,97 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage, signal
 from scipy.spatial import KDTree
 
 WIDER = 2**0.75  # width of the broad Gaussian of the band pass over that of the narrow one
+
+ROUNDING = 1e-5  # of the highest value; below it single precision makes maxima of its own
+FEWEST_LINES = 32  # fewer do not tell offsets from a lattice
 
 FloatImage = NDArray[np.float32]
 Positions = NDArray[np.float64]
 
 
-def prepare(pixels: FloatImage, dark: bool) -> tuple[FloatImage, NDArray[np.bool_] | None, float]:
-    """Image of mean 0 and spread 1 with bright columns, its masked pixels, and its unit."""
+class Prepared(NamedTuple):
+    """An image made ready for finding spots in it."""
+
+    flat: FloatImage  # mean 0 and spread 1, columns bright, slope and offsets of lines removed
+    masked: NDArray[np.bool_] | None  # pixels that were NaN, None if there are none
+    unit: float  # intensity that `flat` is in units of, positive
+    noise: float  # standard deviation of the white noise of `flat`
+
+
+def prepare(pixels: FloatImage, dark: bool) -> Prepared:
+    """Fill masked pixels, remove what is no spot, and normalise."""
     masked = np.isnan(pixels)
     if masked.any():
         # The nearest valid pixel continues the image without a step that would look like columns.
         at = ndimage.distance_transform_edt(masked, return_distances=False, return_indices=True)
         pixels = pixels[tuple(at)]
     flat = pixels - pixels.mean(dtype=np.float64).astype(np.float32)
-    unit = float(flat.std(dtype=np.float64)) * (-1 if dark else 1)
-    return flat / np.float32(unit), masked if masked.any() else None, abs(unit)
+    noise = noise_sd(flat)
+    flat = level_lines(flat, noise)
+    unit = float(flat.std(dtype=np.float64))
+    return Prepared(
+        flat=flat / np.float32(-unit if dark else unit),
+        masked=masked if masked.any() else None,
+        unit=unit,
+        noise=noise / unit,
+    )
 
 
-def band_pass(image: FloatImage, scale: float) -> FloatImage:
-    """Difference of Gaussians of width `scale` [px] and `WIDER` times that."""
-    blurred = ndimage.gaussian_filter(image, scale)
-    difference: FloatImage = blurred - ndimage.gaussian_filter(image, WIDER * scale)
-    return difference
+def level_lines(image: FloatImage, noise: float) -> FloatImage:
+    """Take out the mean slope, and offsets of whole rows and columns, as a scanning tip makes them.
+
+    Such offsets are white along the scan, the means of the lines of a lattice are not: in their
+    cosine transform it shows as few strong terms at low frequencies, which are kept. Offsets that
+    do not stand out from the pixels' noise stay, and so do sharp edges along the lines.
+    """
+    level = np.zeros((1, 1))
+    for axis in (0, 1):
+        means = image.mean(axis=1 - axis, dtype=np.float64)
+        slope = means - signal.detrend(means)
+        terms = fft.dct(means - slope, norm="ortho")
+        fine = np.abs(terms[len(terms) // 2 :])
+        offset_sd = float(np.median(fine)) / 0.6745
+        stands_out = offset_sd > 2 * noise / np.sqrt(image.shape[1 - axis])
+        white = np.mean(fine > 3 * offset_sd) < 0.05
+        if len(terms) >= FEWEST_LINES and stands_out and white:
+            terms[np.abs(terms) > 3 * offset_sd] = 0
+            slope += fft.idct(terms, norm="ortho")
+        level = level + np.expand_dims(slope, 1 - axis)
+    levelled: FloatImage = image - level.astype(np.float32)
+    return levelled
+
+
+def band_pass(image: FloatImage, *scales: float) -> list[FloatImage]:
+    """Differences of Gaussians of widths `scale` [px] and `WIDER` times that, for each scale.
+
+    By the cosine transform, which mirrors the image at its borders; one serves all widths.
+    """
+    terms = fft.dctn(image, norm="ortho")
+    octant = [np.pi * np.arange(length, dtype=np.float32) / length for length in image.shape]
+
+    def gaussian(width: float) -> tuple[FloatImage, FloatImage]:
+        y, x = (np.exp(-0.5 * (width * angle) ** 2) for angle in octant)
+        return y[:, None], x
+
+    passed = []
+    for scale in scales:
+        (y, x), (broad_y, broad_x) = gaussian(scale), gaussian(WIDER * scale)
+        passed.append(fft.idctn(terms * (y * x - broad_y * broad_x), norm="ortho"))
+    return passed
 
 
 def find_maxima(response: FloatImage, reach: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Positive local maxima within +-`reach` pixels, off the border: positions (N, 2), heights."""
     highest = ndimage.maximum_filter(response, size=2 * max(reach, 1) + 1)
-    is_peak = (response == highest) & (response > 0)
+    is_peak = (response == highest) & (response > ROUNDING * response.max())
     is_peak[[0, -1]] = False
     is_peak[:, [0, -1]] = False
     positions, height = np.argwhere(is_peak), response[is_peak].astype(np.float64)
