@@ -75,7 +75,7 @@ class Picks:
         new = cls.of(table[["y_px", "x_px"]].to_numpy(), by_hand=by_hand, t=table.get("t", 0)).table
         for name in table.columns.difference(["t", "y_px", "x_px"], sort=False):
             if name in WORDS:
-                new[name] = table[name].fillna("").astype(str)
+                new[name] = table[name].astype(object).where(table[name].notna(), "").astype(str)
             elif not name.endswith("_nm"):  # made anew where they are wanted
                 new[name] = table[name]
         new["by_hand"] = new["by_hand"].astype(bool)

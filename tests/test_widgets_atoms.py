@@ -1,0 +1,218 @@
+"""The Atoms tab, driven as a person drives it: refine, group, regions, files, stacks."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial import KDTree
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from napari.layers import Shapes
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QColorDialog, QFileDialog, QInputDialog
+
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.placement import spatial
+from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 60_000
+PLACE = {
+    "scale": (0.02, 0.02),
+    "rotate": 20.0,
+    "translate": (3.0, -7.0),
+    "units": ("nm", "nm"),
+}
+MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02, noise=0.03)
+TRUTH = MADE.truth[["y_px", "x_px"]].to_numpy()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def make_dock(viewer: napari.Viewer) -> Iterator[Callable[..., ShiftVAEWidget]]:
+    made = []
+
+    def make(data: np.ndarray, **place) -> ShiftVAEWidget:
+        viewer.add_image(data, name="made", **place)
+        dock = ShiftVAEWidget(viewer)
+        viewer.window.add_dock_widget(dock)
+        dock.train.form.setValue(TrainSettings(epochs=2))
+        made.append(dock)
+        return dock
+
+    yield make
+    for dock in made:
+        dock.training.close()
+        dock.atoms_control.close()
+        dock.pixel_size.close()
+
+
+@pytest.fixture
+def dock(make_dock) -> ShiftVAEWidget:
+    return make_dock(MADE.image, **PLACE)
+
+
+def press(qtbot, dock: ShiftVAEWidget, button) -> None:
+    assert button.isEnabled(), button.text()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+
+
+def atoms(viewer: napari.Viewer) -> napari.layers.Points:
+    return viewer.layers["made atoms"]
+
+
+def errors(dock: ShiftVAEWidget) -> np.ndarray:
+    return KDTree(TRUTH).query(dock.session.picks.positions_yx)[0]
+
+
+def test_refine_brings_atoms_to_the_truth_and_fills_the_table(qtbot, viewer, dock) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    before = np.median(errors(dock))
+    press(qtbot, dock, dock.atoms.refine)
+    features = atoms(viewer).features
+    good = (features["flag"] == "").to_numpy()
+    assert good.mean() > 0.85
+    assert np.median(errors(dock)[good]) < 0.8 * before
+    columns = {"amplitude", "sigma_major_px", "sigma_minor_px", "ellipticity", "angle_rad"}
+    assert columns | {"background", "y_sd_px", "x_sd_px"} <= set(features)
+    assert features.loc[good, "amplitude"].gt(0).all()
+    assert "Refined" in dock.header.message.text()
+    assert "border" in dock.atoms.count.text()  # why some were not
+    press(qtbot, dock, dock.atoms.undo)
+    assert "amplitude" not in dock.session.picks.table
+
+
+def test_flagged_atoms_stay_where_they_were(qtbot, dock) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    dock.session.change_picks(dock.session.picks.added((0.0, 85.0)))
+    press(qtbot, dock, dock.atoms.refine)
+    last = dock.session.picks.table.iloc[-1]
+    assert last["flag"] != ""
+    assert (last["y_px"], last["x_px"]) == (0.0, 85.0)
+
+
+def test_sublattices_are_grouped_named_coloured_and_analysed_alone(
+    qtbot, viewer, dock, monkeypatch
+) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    press(qtbot, dock, dock.atoms.group)
+    picks = dock.session.picks
+    assert {"A", "B"} <= set(picks.sublattices)
+    kinds = KDTree(TRUTH).query(picks.positions_yx)[1]
+    named = picks.sublattice != ""
+    true = MADE.truth["sublattice"].to_numpy()[kinds]
+    assert np.mean(true[named] == picks.sublattice[named]) > 0.99
+    rings = atoms(viewer).border_color
+    one, other = (rings[picks.sublattice == name] for name in "AB")
+    assert not np.allclose(one[0], other[0])
+
+    edit = dock.atoms.sublattices.names["B"]
+    edit.selectAll()
+    qtbot.keyClicks(edit, "Ti")
+    qtbot.keyClick(edit, Qt.Key.Key_Return)
+    assert dock.session.picks.sublattices == ["A", "Ti"]
+
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_, **__: QColor("#ff0000"))
+    dock.atoms.sublattices.swatches["Ti"].click()
+    is_ti = dock.session.picks.sublattice == "Ti"
+    np.testing.assert_allclose(atoms(viewer).border_color[is_ti], [[1, 0, 0, 1]] * is_ti.sum())
+
+    for name, check in dock.atoms.sublattices.checks.items():
+        check.setChecked(name == "Ti")
+    press(qtbot, dock, dock.header.quick_run)
+    run = dock.session.run
+    assert len(run.atoms) == is_ti.sum()
+    assert len(dock.session.picks) == len(picks)  # all are still there
+    layer = viewer.layers["made atoms [1]"]
+    assert "z1" in layer.features
+    assert set(layer.features["sublattice"]) == {"Ti"}
+    np.testing.assert_allclose(
+        layer.data_to_world((5, 6)), viewer.layers["made"].data_to_world((5, 6))
+    )
+
+
+def test_nothing_ticked_is_refused(qtbot, dock) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    press(qtbot, dock, dock.atoms.group)
+    for check in dock.atoms.sublattices.checks.values():
+        check.setChecked(False)
+    dock.header.quick_run.click()
+    assert "tick what to analyse" in dock.header.message.text()
+    assert dock.session.activity == "idle"
+
+
+def test_selected_atoms_get_a_name(qtbot, viewer, dock, monkeypatch) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    dock.atoms.assign.click()
+    assert "No atom is selected" in dock.header.message.text()
+    atoms(viewer).selected_data = {1, 3}
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_: ("wall", True))
+    dock.atoms.assign.click()
+    assert np.flatnonzero(dock.session.picks.sublattice == "wall").tolist() == [1, 3]
+
+
+def test_atoms_in_a_region_only(qtbot, viewer, dock) -> None:
+    image = viewer.layers["made"]
+    box = np.array([[40, 50], [40, 130], [100, 130], [100, 50]])
+    viewer.add_layer(Shapes([box], name="here", **spatial(image)))
+    dock.atoms.region.setCurrentText("here")
+    press(qtbot, dock, dock.atoms.find)
+    found = dock.session.picks.positions_yx
+    inside = ((TRUTH > [40.5, 50.5]) & (TRUTH < [99.5, 129.5])).all(axis=1)
+    assert len(found) == pytest.approx(inside.sum(), abs=6)
+    assert ((found >= [39.5, 49.5]) & (found <= [100.5, 130.5])).all()
+    viewer.layers.remove("here")
+    assert dock.atoms.chosen_region() is None
+
+
+def test_a_region_beside_the_image_is_refused(viewer, dock) -> None:
+    viewer.add_shapes([[[500, 500], [510, 510]]], name="away", units=("nm", "nm"))
+    dock.atoms.region.setCurrentText("away")
+    dock.atoms.find.click()
+    assert "encloses nothing" in dock.header.message.text()
+    assert len(dock.session.picks) == 0
+
+
+def test_atoms_are_exported_and_imported(qtbot, dock, tmp_path, monkeypatch) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    press(qtbot, dock, dock.atoms.refine)
+    path = tmp_path / "table"  # the ending is added
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    dock.atoms.save.click()
+    table = pd.read_csv(f"{path}.csv")
+    picks = dock.session.picks
+    np.testing.assert_allclose(table[["y_px", "x_px"]], picks.positions_yx)
+    np.testing.assert_allclose(table["y_nm"], table["y_px"] * 0.02)
+    dock.session.change_picks(picks.without(range(10)))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (f"{path}.csv", ""))
+    dock.atoms.load.click()
+    assert len(dock.session.picks) == len(picks)
+    assert "Added 10" in dock.header.message.text()
+    assert dock.session.picks.table["amplitude"].notna().sum() == table["amplitude"].notna().sum()
+
+
+def test_a_file_that_is_no_table_changes_nothing(qtbot, dock, tmp_path, monkeypatch) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    before = dock.session.picks
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "bad.csv"), ""))
+    dock.atoms.load.click()
+    assert "no columns y_px and x_px" in dock.header.message.text()
+    assert dock.session.picks is before
+
+
+@pytest.mark.parametrize("name", ["refine", "group", "beneath", "similar", "save"])
+def test_without_atoms_every_button_says_what_to_do(dock, name) -> None:
+    getattr(dock.atoms, name).click()
+    assert "no atoms" in dock.header.message.text()
+    assert dock.session.activity == "idle"
