@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from skimage.filters import threshold_otsu
+from skimage.filters import difference_of_gaussians, threshold_otsu
 
 from napari_shiftvae.core.matching import Matcher, best_first
-from napari_shiftvae.core.spots import band_pass, sub_pixel
+from napari_shiftvae.core.spots import sub_pixel
 
 ROUNDS = 10
 LEARNING = 3  # rounds until the pattern is free of the noise of the first window
@@ -100,7 +100,8 @@ def align(
     first = np.rint(positions_yx - middle).astype(int)
     first = np.clip(first, 0, np.array(matcher.shape) - 1)
     view = np.lib.stride_tricks.sliding_window_view(filled, (size, size))
-    feature = band_pass(filled, FEATURE * separation_px) * (-1 if dark else 1)
+    width = FEATURE * separation_px
+    feature = difference_of_gaussians(filled, width, 2 * width) * (-1 if dark else 1)
     at_middle = feature[size // 2 :, size // 2 :][: matcher.shape[0], : matcher.shape[1]]
     candidates = _onto_features(first, at_middle, round(REACH * separation_px))
     scores = [matcher.score(view[y, x]) for y, x in candidates]
