@@ -26,7 +26,9 @@ def covariances(found: JointFit, half: int) -> Floats:
     if found.coupling is None:
         unit = matrix.diagonal(dim1=1, dim2=2).clamp(min=1e-30).sqrt()
         scale = unit[:, :, None] * unit[:, None, :]
-        inverse = torch.linalg.inv(matrix / scale + 1e-9 * torch.eye(7, dtype=torch.float64)) / scale
+        inverse = (
+            torch.linalg.inv(matrix / scale + 1e-9 * torch.eye(7, dtype=torch.float64)) / scale
+        )
         return np.asarray(inverse * torch.from_numpy(found.rms**2)[:, None, None])
     blocks, members = _ordered(found)
     parts = [
@@ -55,9 +57,7 @@ def _ordered(found: JointFit) -> tuple[dict[str, Tensor], Tensor]:
     return {"key": key, "block": blocks}, members
 
 
-def _cluster(
-    found: JointFit, blocks: dict[str, Tensor], members: Tensor, half: int
-) -> Tensor:
+def _cluster(found: JointFit, blocks: dict[str, Tensor], members: Tensor, half: int) -> Tensor:
     N, (n, m) = len(found.parameters), members.shape
     one = members[:, :, None].expand(n, m, m)
     other = members[:, None, :].expand(n, m, m)

@@ -24,10 +24,14 @@ from torch import Tensor
 
 CHUNK = 2048  # columns at once: their windows fit the processor's cache
 DRAWN = 4.0  # radius in which a column is drawn [sigma]; 3e-4 of its height outside
-MOST_SWEEPS = 40
+MOST_SWEEPS = 14  # 4 or 5 do for nearly all
+MOST_SWEEPS_CROWDED = 40
 WHOLE = 0.85  # of a window's pixels, for a column among crowded ones to find its own shape
-VARIETY = 0.5  # of the inverse squared widths of columns, relative
-CONVERGED = 0.02  # a step of this many standard deviations is the last
+VARIETY = 0.35  # of the inverse squared widths of columns, relative
+# A window follows its column when that is so far off its middle [px]: more than half a pixel, or a
+# column between two pixels would go to and fro for ever.
+STRAYED = 0.8
+CONVERGED = 0.03  # a step of this many standard deviations is the last
 MOST_STEP = 0.7  # longest step of a position [sigma] or of a width, relative
 
 # Columns of a table of parameters. The exponent is -(a y^2 + 2 b y x + c x^2) / 2.
@@ -164,9 +168,9 @@ class Scene:
         """Pixel (n, 2) of the padded image nearest each column."""
         return parameters[:, :2].round().to(torch.int64)
 
-    def whole(self, parameters: Tensor) -> Tensor:
+    def whole(self, centre: Tensor) -> Tensor:
         """Whether each column's window holds valid pixels only."""
-        centre, half = self.centre(parameters), self.window.half
+        half = self.window.half
         first, last = centre - half, centre + half + 1
         inside = ((first >= self.pad) & (last <= self.pad + self.size)).all(1)
         if self.missing is None:
@@ -184,14 +188,16 @@ class Scene:
             values = self.drawing.draw(part, centre).mul_(sign)
             image.scatter_add_(0, self.drawing.index(centre).view(-1), values.view(-1))
 
-    def couplings(self, parameters: Tensor, first: Tensor, second: Tensor) -> Coupling:
+    def couplings(
+        self, parameters: Tensor, centres: Tensor, first: Tensor, second: Tensor
+    ) -> Coupling:
         """Sum over each column's window what it and each neighbour do there."""
         row, column = torch.cat([first, second]), torch.cat([second, first])
         blocks = torch.zeros(len(row), 7, 7, dtype=torch.float64)
         places = torch.arange(len(row)).split(CHUNK)
         for place in places:
             one, other = parameters[row[place]], parameters[column[place]]
-            centre = self.centre(one)
+            centre = centres[row[place]]
             weight = self.valid.gather(0, self.window.index(centre).view(-1)).view(len(place), -1)
             theirs = self.window.draw(other, centre) * weight
             both = _paired((self.window.draw(one, centre) * theirs) @ self.window.products)
@@ -202,13 +208,12 @@ class Scene:
         return Coupling(row=row, column=column, blocks=blocks)
 
     def normal_equations(
-        self, residual: Tensor, parameters: Tensor, whole: bool
+        self, residual: Tensor, parameters: Tensor, centre: Tensor, whole: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normal matrices (n, 7, 7), gradients (n, 7), squared residuals (n,), valid pixels (n,).
 
         Where all windows are `whole` no pixel needs a weight.
         """
-        centre = self.centre(parameters)
         index = self.window.index(centre)
         values = self.window.draw(parameters, centre)  # (n, P)
         left = residual.gather(0, index.view(-1)).view(index.shape)
@@ -319,7 +324,7 @@ def fit(
     half: int,
     sigma_px: float,
     crowded: bool,
-    most_sweeps: int = MOST_SWEEPS,
+    most_sweeps: int | None = None,
 ) -> JointFit:
     """Fit all columns.
 
@@ -351,6 +356,7 @@ def fit(
     low = torch.full((2,), scene.pad - 0.5, dtype=torch.float64)
     high = low + torch.tensor(pixels.shape, dtype=torch.float64) - 1e-6
     first, second = torch.from_numpy(np.asarray(neighbours, dtype=np.int64)).unbind(1)
+    centre = scene.centre(now)
     matrix = torch.zeros(N, 7, 7, dtype=torch.float64)
     gradient = torch.zeros(N, 7, dtype=torch.float64)
     length, squares, count = (torch.full((N,), torch.inf, dtype=torch.float64) for _ in range(3))
@@ -362,17 +368,20 @@ def fit(
     best = Best(math.inf, now, matrix, gradient, None)
     together = 1.0
     sweeps = 0
-    for sweeps in range(1, most_sweeps + 1):  # noqa: B007
+    most = most_sweeps or (MOST_SWEEPS_CROWDED if crowded else MOST_SWEEPS)
+    for sweeps in range(1, most + 1):  # noqa: B007
         many = 8 * len(active) > N
         left = without.clone() if many else without
         before = now[active]
         scene.subtract(left, before)
-        whole = scene.whole(before)
+        strayed = (before[:, :2] - centre[active]).abs().amax(1) > STRAYED
+        centre[active[strayed]] = scene.centre(before[strayed])
+        whole = scene.whole(centre[active])
         chunks = [(True, rows) for rows in active[whole].split(CHUNK)]
         chunks += [(False, rows) for rows in active[~whole].split(CHUNK)]
         for complete, rows in chunks:
             matrix[rows], gradient[rows], squared, count[rows] = scene.normal_equations(
-                left, now[rows], complete
+                left, now[rows], centre[rows], complete
             )
             better = squared <= 1.001 * squares[rows]
             damping[rows] = (damping[rows] * torch.where(better, 0.1, 4.0)).clamp(1e-6, 1e3)
@@ -386,7 +395,7 @@ def fit(
             total = float(squares.sum())
             if total <= 1.0001 * best.total:
                 held = count < WHOLE * len(scene.window.offset)
-                coupling = scene.couplings(now, first, second)
+                coupling = scene.couplings(now, centre, first, second)
                 coupling.blocks[held[coupling.row], A : C + 1] = 0
                 coupling.blocks[held[coupling.column], :, A : C + 1] = 0
                 best = Best(total, now.clone(), matrix.clone(), gradient.clone(), coupling)
@@ -418,7 +427,7 @@ def fit(
             active = active[busy[active]]
     variance = squares / (count - 7).clamp(min=1)
     if crowded:
-        coupling = scene.couplings(now, first, second)
+        coupling = scene.couplings(now, centre, first, second)
     now[:, :2] -= scene.pad
     return JointFit(
         parameters=now.numpy(),
