@@ -216,3 +216,51 @@ def test_without_atoms_every_button_says_what_to_do(dock, name) -> None:
     getattr(dock.atoms, name).click()
     assert "no atoms" in dock.header.message.text()
     assert dock.session.activity == "idle"
+
+
+def test_the_lattice_is_told_with_its_vacancies(qtbot, viewer, dock) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    positions = dock.session.picks.positions_yx
+    inner = int(np.linalg.norm(positions - [75, 85], axis=1).argmin())
+    gone = positions[inner]
+    dock.session.change_picks(dock.session.picks.without([inner]))
+    press(qtbot, dock, dock.atoms.fit_lattice)
+    note = dock.atoms.lattice_note.text()
+    assert "2 atoms per cell" in note
+    assert "20.0" in note  # 0.40 nm of 0.02 nm pixels
+    assert "0.40" in note
+    vacancies = viewer.layers["made vacancies"]
+    assert np.linalg.norm(vacancies.data - gone, axis=1).min() < 2
+    assert vacancies.units == viewer.layers["made"].units
+    assert dock.session.picks.table["lattice_a"].notna().mean() > 0.9
+    press(qtbot, dock, dock.atoms.fit_lattice)
+    assert sum("vacancies" in layer.name for layer in viewer.layers) == 1
+
+
+def test_one_click_finds_the_rest_of_its_kind(qtbot, viewer, dock) -> None:
+    sites = MADE.truth[(MADE.truth["sublattice"] == "B")][["y_px", "x_px"]].to_numpy()
+    click = sites[np.linalg.norm(sites - [75, 85], axis=1).argmin()] + [0.8, -0.6]
+    dock.session.change_picks(dock.session.picks.added(click))
+    atoms(viewer).selected_data = {0}
+    press(qtbot, dock, dock.atoms.similar)
+    picks = dock.session.picks
+    assert picks.sublattices == ["A"]  # the first free letter
+    distance, _ = KDTree(sites).query(picks.positions_yx)
+    assert np.mean(distance < 2) > 0.97
+    inner = ((sites > 15) & (sites < [134, 154])).all(axis=1)
+    assert np.mean(KDTree(picks.positions_yx).query(sites[inner])[0] < 2) > 0.97
+    # the slider follows, as one step for undo
+    before = len(picks)
+    dock.atoms.score.setValue(0.99)
+    assert len(dock.session.picks) < before
+    dock.atoms.score.setValue(0.3)
+    assert len(dock.session.picks) >= before
+    press(qtbot, dock, dock.atoms.undo)
+    assert len(dock.session.picks) == 1
+    assert not dock.atoms.score.isEnabled()
+
+
+def test_similar_needs_an_example(qtbot, dock) -> None:
+    press(qtbot, dock, dock.atoms.find)
+    dock.atoms.similar.click()
+    assert "No atom is selected" in dock.header.message.text()

@@ -1,4 +1,4 @@
-"""What the Atoms tab has done in a thread: the core's calls on an image or frame by frame. No Qt.
+"""How atoms are found for the Atoms tab and the command line, in an image or frame by frame. No Qt.
 
 A job that goes through many frames is a generator that yields how far it is, so that it can be
 cancelled between two frames.
@@ -6,9 +6,8 @@ cancelled between two frames.
 
 from __future__ import annotations
 
-import string
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,13 @@ import pandas as pd
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import as_float_image
-from napari_shiftvae.picks import SUBLATTICE, Picks
+from napari_shiftvae.picks import Picks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.atoms import Candidates, FoundAtoms
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.core.similar import Similar
-    from napari_shiftvae.core.sublattices import Criterion
     from napari_shiftvae.settings import FindSettings
 
 Region = "NDArray[np.bool_] | None"
@@ -59,14 +56,6 @@ class Found:
     threshold: float
     frame: int | None
     possible: Candidates | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Changed:
-    """Picks after a step, and a sentence about it."""
-
-    picks: Picks
-    sentence: str
 
 
 def frame_of(image: MicroscopeImage, t: int) -> NDArray[np.float32]:
@@ -134,126 +123,6 @@ def choose(possible: Candidates, threshold: float | None, t: int) -> Found:
         frame=t,
         possible=possible,
     )
-
-
-def refine(
-    image: MicroscopeImage, picks: Picks, separation_px: float | None, dark: bool
-) -> Generator[Step, None, Changed]:
-    """Fit a Gaussian to every atom."""
-    new = yield from _refined(image, picks, separation_px, dark)
-    flagged = int((new.table["flag"] != "").sum())
-    sentence = f"Refined {len(new) - flagged} of {len(new)} atoms"
-    sd = new.table.loc[new.table["flag"] == "", ["y_sd_px", "x_sd_px"]].to_numpy(dtype=float)
-    if len(sd):
-        sentence += f" to {np.sqrt((np.median(sd, axis=0) ** 2).mean()):.3f} px (median, per axis)"
-    if flagged:
-        sentence += f"; {flagged} stay where they were, marked with the reason"
-    return Changed(picks=new, sentence=f"{sentence}.")
-
-
-def _refined(
-    image: MicroscopeImage, picks: Picks, separation_px: float | None, dark: bool
-) -> Generator[Step, None, Picks]:
-    from napari_shiftvae.core.gaussians import refine_gaussians
-
-    frames = np.unique(picks.t)
-    parts = []
-    for done, t in enumerate(frames, start=1):
-        rows = np.flatnonzero(picks.t == t)
-        fits = refine_gaussians(
-            frame_of(image, t), picks.positions_yx[rows], separation_px=separation_px, dark=dark
-        )
-        parts.append(fits.table().set_axis(rows))
-        yield Step(done=done, frames=len(frames))
-    return picks.with_measured(pd.concat(parts).sort_index())
-
-
-def group(
-    image: MicroscopeImage,
-    picks: Picks,
-    separation_px: float | None,
-    dark: bool,
-    by: Sequence[Criterion],
-) -> Generator[Step, None, Changed]:
-    """Sort the atoms of each frame into sublattices A, B, ..., from the strongest one on."""
-    from napari_shiftvae.core.sublattices import group_atoms
-
-    measured = yield from _measured(image, picks, separation_px, dark)
-    names = np.full(len(measured), "", dtype=object)
-    told = ""
-    for t in np.unique(measured.t):
-        rows = np.flatnonzero(measured.t == t)
-        groups = group_atoms(measured.table.iloc[rows].reset_index(drop=True), by=by)
-        named = groups.label >= 0
-        names[rows[named]] = [letter(number) for number in groups.label[named]]
-        told = groups.reason
-    new = measured.with_measured(pd.DataFrame({SUBLATTICE: names}))
-    counts = ", ".join(f"{name} {int((names == name).sum())}" for name in new.sublattices)
-    return Changed(picks=new, sentence=f"Sublattices by {told}: {counts or 'none'}.")
-
-
-def beneath(
-    image: MicroscopeImage, picks: Picks, separation_px: float | None, dark: bool
-) -> Generator[Step, None, Changed]:
-    """Find the weaker sublattice that is left when the atoms known so far are taken out."""
-    from napari_shiftvae.core.sublattices import find_beneath
-
-    new = yield from _measured(image, picks, separation_px, dark)
-    table = new.table
-    if not new.sublattices:
-        new = Picks(table=table.assign(**{SUBLATTICE: letter(0)}))
-    name, count = free_letter(new), 0
-    for t in np.unique(picks.t):
-        known = new.table[new.t == t]
-        found = find_beneath(frame_of(image, t), known, dark=dark)
-        more = Picks.of(found.positions_yx, by_hand=False, t=t, sublattice=name)
-        count += len(more)
-        new = new.with_more(more, 1.0)
-    if not count:
-        return Changed(picks=picks, sentence="Nothing was found beneath the atoms there are.")
-    return Changed(picks=new, sentence=f"Found {count} weaker atoms beneath: sublattice {name}.")
-
-
-def _measured(
-    image: MicroscopeImage, picks: Picks, separation_px: float | None, dark: bool
-) -> Generator[Step, None, Picks]:
-    """Return the picks with fitted Gaussians, anew where some have none."""
-    table = picks.table
-    if {"amplitude", "flag"} <= set(table) and not (
-        table["amplitude"].isna() & (table["flag"] == "")
-    ).any():
-        return picks
-    return (yield from _refined(image, picks, separation_px, dark))
-
-
-def similar(
-    image: MicroscopeImage,
-    t: int,
-    examples_yx: NDArray[np.float64],
-    separation_px: float | None,
-) -> Similar:
-    """Find all places of a frame that look like the examples."""
-    from napari_shiftvae.core.similar import find_similar
-
-    return find_similar(frame_of(image, t), examples_yx, separation_px=separation_px)
-
-
-def letter(number: int) -> str:
-    """Name the sublattices A, B, ..., Z, A1, B1, ...
-
-    Examples
-    --------
-    >>> letter(0), letter(27)
-    ('A', 'B1')
-    """
-    again, place = divmod(number, 26)
-    return string.ascii_uppercase[place] + (str(again) if again else "")
-
-
-def free_letter(picks: Picks) -> str:
-    """Return the first letter that no sublattice has."""
-    names = set(picks.sublattices)
-    return next(name for name in map(letter, range(len(names) + 1)) if name not in names)
 
 
 def check_frames(image: MicroscopeImage, picks: Picks) -> None:

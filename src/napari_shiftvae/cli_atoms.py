@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sort atoms by some of place,intensity,shape, separated by commas",
     )
     parser.add_argument(
+        "--lattice", action="store_true", help="fit a lattice, and add each atom's place on it"
+    )
+    parser.add_argument(
         "--beneath", action="store_true", help="find a weaker sublattice beneath the atoms, too"
     )
     parser.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's")
@@ -71,6 +74,8 @@ def atoms(options: argparse.Namespace, image: MicroscopeImage) -> None:
             picks = work.refined(picks)
     if by:
         picks = work.grouped(picks, by)
+    if options.lattice:
+        picks = work.on_lattice(picks)
     table = picks.for_file(image.calibration, stack=image.data.ndim == 3)
     print(f"Wrote {write_positions(table, options.output)}")
     if options.json:
@@ -120,34 +125,43 @@ class _Work:
     def _like(self, examples: list[tuple[float, float]], score: float | None) -> Picks:
         import numpy as np
 
-        from napari_shiftvae import atom_jobs
-        from napari_shiftvae.core.similar import choose_similar
+        from napari_shiftvae import measure_jobs
+        from napari_shiftvae.core.similar import automatic_score, choose_similar
         from napari_shiftvae.picks import Picks
 
         if self.image.data.ndim != 2:
             raise InputError("--like takes a single image: give one frame of the stack.")
-        similar = atom_jobs.similar(self.image, 0, np.array(examples), self.separation_px)
-        chosen = choose_similar(similar, score)
-        print(f"Found {len(chosen.positions_yx)} similar places, score {chosen.score:.2f} or more")
-        return Picks.of(chosen.positions_yx, by_hand=False)
+        similar = measure_jobs.similar(self.image, 0, np.array(examples), self.separation_px)
+        lowest = automatic_score(similar) if score is None else score
+        places = choose_similar(similar, lowest)
+        print(f"Found {len(places)} similar places, score {lowest:.2f} or more")
+        return Picks.of(places, by_hand=False)
 
     def refined(self, picks: Picks) -> Picks:
         """Fit a Gaussian to every atom."""
-        from napari_shiftvae import atom_jobs
+        from napari_shiftvae import measure_jobs
 
-        return _said(atom_jobs.refine(self.image, picks, self.separation_px, self.dark))
+        return _said(measure_jobs.refine(self.image, picks, self.separation_px, self.dark))
 
     def beneath(self, picks: Picks) -> Picks:
         """Find the weaker sublattice that is left when these are taken out."""
-        from napari_shiftvae import atom_jobs
+        from napari_shiftvae import measure_jobs
 
-        return _said(atom_jobs.beneath(self.image, picks, self.separation_px, self.dark))
+        return _said(measure_jobs.beneath(self.image, picks, self.separation_px, self.dark))
 
     def grouped(self, picks: Picks, by: list[str]) -> Picks:
         """Sort the atoms into sublattices."""
-        from napari_shiftvae import atom_jobs
+        from napari_shiftvae import measure_jobs
 
-        return _said(atom_jobs.group(self.image, picks, self.separation_px, self.dark, by))
+        return _said(measure_jobs.group(self.image, picks, self.separation_px, self.dark, by))
+
+    def on_lattice(self, picks: Picks) -> Picks:
+        """Fit a lattice to the atoms."""
+        from napari_shiftvae import measure_jobs
+
+        if self.image.data.ndim != 2:
+            raise InputError("--lattice takes a single image: give one frame of the stack.")
+        return _said(measure_jobs.lattice(self.image, picks, self.separation_px, self.dark, 0))
 
 
 def _criteria(text: str | None) -> list[str]:

@@ -83,6 +83,20 @@ def pick_features(picks: Picks, set_aside: NDArray[np.str_] | None = None) -> pd
     return features if set_aside is None else features.assign(set_aside=set_aside.astype(object))
 
 
+def vacancies_layer(
+    places_yx: NDArray[np.float64], frame: int, name: str, place: Mapping[str, Any]
+) -> LayerDataTuple:
+    """Mark lattice sites without an atom by crosses, in a layer named ``<image> vacancies``."""
+    picks = Picks.of(places_yx, by_hand=False, t=frame)
+    look = {"symbol": "cross", "face_color": ASIDE_COLOUR, "border_width": 0.0}
+    size = max(4.0, dot_size_px(places_yx))
+    return (
+        layer_positions(picks, place),
+        {"name": f"{name} vacancies", "size": size, **look, **place},
+        "points",
+    )
+
+
 def dot_size_px(positions_yx: NDArray[np.float64]) -> float:
     """Diameter of an atom's dot [px] that leaves its neighbours visible."""
     from napari_shiftvae.core.lattice import neighbour_distance

@@ -60,6 +60,7 @@ class Overlay:
         self.session = session
         self.image: Image | None = None
         self._atoms: dict[object, Points] = {}
+        self._vacancies: dict[object, Points] = {}
         self._target: Target | None = None
         self._syncing = False
         self._next_recolour = 0.0
@@ -171,6 +172,18 @@ class Overlay:
         """Select picks in the atoms layer."""
         if self.atoms is not None:
             self.atoms.selected_data = set(rows)
+
+    def show_vacancies(self, places_yx: NDArray[np.float64], frame: int) -> None:
+        """Mark sites without an atom in a layer of their own; an earlier one is taken away."""
+        if self.image is None:
+            return
+        earlier = self._vacancies.pop(self.session.key, None)
+        if earlier is not None:
+            self.remove(earlier)
+        if len(places_yx):
+            place = spatial(self.image)
+            data = to_layers.vacancies_layer(places_yx, frame, self.image.name, place)
+            (self._vacancies[self.session.key],) = self.add([data])
 
     @property
     def frame(self) -> int:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Activity = Literal["idle", "finding", "running", "stopping"]
 UNDO_STEPS = 200
 UNDO_ROWS = 2_000_000  # in all steps together: bounds the memory they take
-COLOURS = ("#00e5ff", "#ff9f1c", "#7bf1a8", "#ff5db1", "#ffe45e", "#9b8cff", "#ff6b57", "#5ac8fa")
+# Of sublattices; none near the colour of atoms that are set aside.
+COLOURS = ("#00e5ff", "#ff9f1c", "#7bf1a8", "#b388ff", "#ffe45e", "#4d8dff", "#ffffff", "#c8a27a")
 
 
 @dataclass(kw_only=True)

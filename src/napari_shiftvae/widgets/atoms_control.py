@@ -12,7 +12,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QWidget
 
-from napari_shiftvae import atom_jobs
+from napari_shiftvae import atom_jobs, measure_jobs
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.positions import read_positions, write_positions
 from napari_shiftvae.lasso import NAME as LASSO
@@ -90,6 +90,7 @@ class AtomsControl(QObject):
         panel.group.clicked.connect(self._on_group)
         panel.beneath.clicked.connect(self._on_beneath)
         panel.assign.clicked.connect(self._on_assign)
+        panel.fit_lattice.clicked.connect(self._on_lattice)
         panel.sublattices.renamed.connect(session.rename)
         panel.sublattices.recoloured.connect(session.set_colour)
         panel.load.clicked.connect(self._on_load)
@@ -177,29 +178,38 @@ class AtomsControl(QObject):
     # -- refine, group, beneath ----------------------------------------------------------------
 
     def _on_refine(self) -> None:
-        self._change("Refining atoms", atom_jobs.refine)
+        self._measure("Refining atoms", self._on_changed, measure_jobs.refine)
 
     def _on_group(self) -> None:
         by = [name for name, check in self._panel.by.items() if check.isChecked()]
         if not by:
             self._refuse("Tick what tells the sublattices apart: place, intensity or shape.")
             return
-        self._change("Grouping atoms", atom_jobs.group, by)
+        self._measure("Grouping atoms", self._on_changed, measure_jobs.group, by)
 
     def _on_beneath(self) -> None:
-        self._change("Looking beneath the atoms", atom_jobs.beneath)
+        self._measure("Looking beneath the atoms", self._on_changed, measure_jobs.beneath)
 
-    def _change(self, title: str, job: Callable[..., Any], *more: Any) -> None:
-        """Have a job make new picks of the ones there are."""
+    def _on_lattice(self) -> None:
+        frame = self._overlay.frame
+        self._measure("Fitting the lattice", self._on_fitted_lattice, measure_jobs.lattice, frame)
+
+    def _on_fitted_lattice(self, found: measure_jobs.OnLattice) -> None:
+        self._session.change_picks(found.picks)
+        self._overlay.show_vacancies(found.vacancies_yx, found.frame)
+        self._panel.lattice_note.setText(found.sentence)
+        self._session.say(found.sentence)
+
+    def _measure(
+        self, title: str, then: Callable[[Any], None], job: Callable[..., Any], *more: Any
+    ) -> None:
+        """Have a job look at the picks there are."""
         image, picks = self._ready()
-        if image is None:
-            return
-        dark = self._panel.form.value().dark
-        self._start(
-            title, self._on_changed, job, image, picks, self._session.separation_px, dark, *more
-        )
+        if image is not None:
+            dark = self._panel.form.value().dark
+            self._start(title, then, job, image, picks, self._session.separation_px, dark, *more)
 
-    def _on_changed(self, changed: atom_jobs.Changed) -> None:
+    def _on_changed(self, changed: measure_jobs.Changed) -> None:
         self._session.change_picks(changed.picks)
         self._session.say(changed.sentence)
         self._panel.group_note.setText(changed.sentence)
@@ -253,11 +263,11 @@ class AtomsControl(QObject):
             )
             return
         examples = picks.positions_yx[rows]
-        self._similar_name = self._panel.site.text().strip() or atom_jobs.free_letter(picks)
+        self._similar_name = self._panel.site.text().strip() or measure_jobs.free_letter(picks)
         self._start(
             "Looking for similar sites",
             self._on_similar_found,
-            atom_jobs.similar,
+            measure_jobs.similar,
             image,
             frame,
             examples,
@@ -265,8 +275,8 @@ class AtomsControl(QObject):
         )
 
     def _on_similar_found(self, similar: Similar) -> None:
-        separation = self._session.separation_px or similar.template_px / 2
-        self._similar = (similar, self._similar_name, NEAR * separation, self._overlay.frame)
+        near_px = NEAR * similar.separation_px
+        self._similar = (similar, self._similar_name, near_px, self._overlay.frame)
         self._session.end_step()
         self._take_similar(None)
 
@@ -275,14 +285,14 @@ class AtomsControl(QObject):
             self._take_similar(score)
 
     def _take_similar(self, score: float | None) -> None:
-        from napari_shiftvae.core.similar import choose_similar
+        from napari_shiftvae.core.similar import automatic_score, choose_similar
 
         similar, name, near_px, frame = self._similar
-        chosen = choose_similar(similar, score)
-        places = Picks.of(chosen.positions_yx, by_hand=False, t=frame)
+        lowest = automatic_score(similar) if score is None else score
+        places = Picks.of(choose_similar(similar, lowest), by_hand=False, t=frame)
         before = self._session.begin_step(f"similar {name}")
         self._session.change_picks(before.with_group(places, name, near_px), step=f"similar {name}")
-        self._panel.show_score(chosen.score)
+        self._panel.show_score(lowest)
         self._session.say(f"{len(places)} places look like the examples: sublattice {name}.")
 
     def _forget_similar(self) -> None:
