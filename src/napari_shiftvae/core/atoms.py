@@ -24,6 +24,7 @@ from napari_shiftvae.core.separation import (
     regularity_score,
 )
 from napari_shiftvae.core.spots import (
+    POSITION_SCALE,
     FloatImage,
     Positions,
     band_pass,
@@ -48,9 +49,6 @@ __all__ = [
 # found most columns and fewest wrong ones on simulated lattices. Wider ones lose weak columns
 # between strong ones, narrower ones split noisy columns.
 SCALE = 0.13
-# A wider one takes out more of the noise in positions: 1.2 x the Cramer-Rao bound on simulated
-# lattices, against 1.6 x with the one above.
-POSITION_SCALE = 0.17
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,9 @@ from scipy.spatial import KDTree
 
 WIDER = 2**0.75  # width of the broad Gaussian of the band pass over that of the narrow one
 
+# Width of the narrow Gaussian for positions, over the distance between neighbours: wider than the
+# one that finds columns best, as it takes out more noise.
+POSITION_SCALE = 0.17
 ROUNDING = 1e-5  # of the highest value; below it single precision makes maxima of its own
 FEWEST_LINES = 32  # fewer do not tell offsets from a lattice
 
