@@ -264,3 +264,69 @@ def test_similar_needs_an_example(qtbot, dock) -> None:
     press(qtbot, dock, dock.atoms.find)
     dock.atoms.similar.click()
     assert "No atom is selected" in dock.header.message.text()
+
+
+@pytest.fixture
+def movie(make_dock) -> ShiftVAEWidget:
+    """Three frames, each two pixels lower than the one before, in nm."""
+    frames = np.stack([np.roll(MADE.image, 2 * t, axis=0) for t in range(3)])
+    place = {"scale": (1, 0.02, 0.02), "units": ("pixel", "nm", "nm"), "translate": (0, 1, 2)}
+    return make_dock(frames, **place)
+
+
+def test_atoms_of_all_frames_in_one_table(qtbot, viewer, movie) -> None:
+    press(qtbot, movie, movie.atoms.find)
+    layer = atoms(viewer)
+    assert layer.ndim == 3
+    np.testing.assert_allclose(
+        layer.data_to_world((2, 5, 6)), viewer.layers["made"].data_to_world((2, 5, 6))
+    )
+    picks = movie.session.picks
+    np.testing.assert_array_equal(layer.data, picks.positions_tyx)
+    for t in range(3):
+        mine = picks.positions_yx[picks.t == t] - [2 * t, 0]
+        mine = mine[mine[:, 0] > 8]
+        assert np.median(KDTree(TRUTH).query(mine)[0]) < 0.5
+    assert "in 3 frames" in movie.atoms.count.text()
+
+
+def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) -> None:
+    press(qtbot, movie, movie.atoms.find)
+    before = movie.session.picks
+    viewer.dims.set_current_step(0, 1)
+    movie.atoms.form.threshold.setValue(0.9)
+    qtbot.waitUntil(lambda: movie.session.activity == "idle", timeout=WAIT_MS)
+    after = movie.session.picks
+    assert (after.t == 1).sum() < (before.t == 1).sum()
+    for t in (0, 2):
+        assert (after.t == t).sum() == (before.t == t).sum()
+
+
+def test_refining_a_stack_measures_every_frame(qtbot, movie) -> None:
+    press(qtbot, movie, movie.atoms.find)
+    press(qtbot, movie, movie.atoms.refine)
+    table = movie.session.picks.table
+    good = table[table["flag"] == ""]
+    assert good.groupby("t").size().min() > 60
+    assert good["amplitude"].notna().all()
+
+
+def test_a_stack_is_exported_with_frames(qtbot, movie, tmp_path) -> None:
+    press(qtbot, movie, movie.atoms.find)
+    movie.atoms_control.save(str(tmp_path / "atoms.csv"))
+    table = pd.read_csv(tmp_path / "atoms.csv")
+    assert list(table.columns[:3]) == ["t", "y_px", "x_px"]
+    count = len(table)
+    movie.session.change_picks(movie.session.picks.without(range(count)))
+    movie.atoms_control.load(str(tmp_path / "atoms.csv"))
+    assert len(movie.session.picks) == count
+    (tmp_path / "later.csv").write_text("t,y_px,x_px\n7,10,10\n")
+    movie.atoms_control.load(str(tmp_path / "later.csv"))
+    assert "frames up to 7" in movie.header.message.text()
+
+
+def test_a_run_on_a_stack_says_what_to_do(qtbot, movie) -> None:
+    press(qtbot, movie, movie.atoms.find)
+    movie.header.quick_run.click()
+    assert "2-D image" in movie.header.message.text()
+    assert movie.session.activity == "idle"

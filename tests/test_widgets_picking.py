@@ -22,6 +22,7 @@ PLACES = {
         "translate": (3.0, -7.0),
         "units": ("nm", "nm"),
     },
+    "frame of a stack": {"scale": (1.0, 0.5, 0.5), "translate": (0.0, 3.0, -7.0)},
 }
 
 
@@ -30,7 +31,10 @@ def viewer(
     request: pytest.FixtureRequest, make_napari_viewer: Callable[..., napari.Viewer]
 ) -> napari.Viewer:
     made = make_napari_viewer(show=True)
-    made.add_image(np.random.default_rng(0).normal(size=(90, 120)), **PLACES[request.param])
+    frames = (3,) if "stack" in request.param else ()
+    data = np.random.default_rng(0).normal(size=(*frames, 90, 120))
+    made.add_image(data, **PLACES[request.param])
+    made.dims.set_current_step(0, 1)
     return made
 
 
@@ -66,6 +70,7 @@ def test_click_drag_and_shift_click(mouse, dock) -> None:
     mouse.click((60, 90))
     assert picks(dock)[0] == near((30, 40))
     assert picks(dock)[1] == near((60, 90))
+    assert set(dock.session.picks.t) == {dock.overlay.frame}
     mouse.drag((30, 40), (20, 70))
     assert len(picks(dock)) == 2
     assert picks(dock)[0] == near((20, 70))
@@ -111,7 +116,7 @@ def test_clicks_outside_the_image_and_with_the_tool_off_add_nothing(mouse, dock)
 
 
 def test_clicks_are_right_beside_a_layer_in_other_units(viewer, mouse, dock) -> None:
-    if str(viewer.layers[0].units[0]) != "nanometer":
+    if str(viewer.layers[0].units[-1]) != "nanometer":
         pytest.skip("pixels cannot be mixed with lengths")
     viewer.add_image(np.eye(4), units=("angstrom", "angstrom"), visible=False)
     viewer.reset_view()

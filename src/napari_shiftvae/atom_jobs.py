@@ -75,7 +75,7 @@ def find(
             frame_of(image, t),
             separation_px=settings.separation_px,
             dark=settings.dark,
-            **({} if region is None else {"region": region}),
+            region=region,
         )
         yield Step(done=1, frames=1)
         return choose(possible, settings.threshold, t)
