@@ -77,16 +77,16 @@ def bound_alone(noise, shape):
 
 @pytest.mark.parametrize("noise", [0.01, 0.04, 0.1])
 @pytest.mark.parametrize(
-    ("major", "minor", "vectors"), [(1.7, 1.7, SQUARE), (2.6, 2.0, SQUARE), (2.6, 2.2, HEXAGONAL)]
+    ("major", "minor", "vectors"), [(1.75, 1.7, SQUARE), (2.6, 2.0, SQUARE), (2.6, 2.2, HEXAGONAL)]
 )
 def test_positions_reach_the_bound(noise, major, minor, vectors):
-    truth, _ = columns(40, vectors)
+    truth, _ = columns(30, vectors)
     image = drawn(truth, 1.0, major, minor, 0.5, noise)
     found = refine_gaussians(image, near(truth))
     assert (found.flag == "").mean() > 0.998
     good = found.flag == ""
     error = (found.positions_yx - truth)[good]
-    # 1600 columns, two coordinates: their RMS is known to 1.3 %
+    # 900 columns, two coordinates: their RMS is known to 1.7 %
     assert rms(error / bound_alone(noise, (major, minor, 0.5))[:2]) < 1.05
     assert rms(error / found.position_sd_yx[good]) == pytest.approx(1, abs=0.05)
 
@@ -122,7 +122,7 @@ def test_overlapping_columns_reach_their_joint_bound(vectors, ratio, most):
 
 
 def test_every_parameter_and_its_sd():
-    truth, _ = columns(38, separation=20.0)
+    truth, _ = columns(30, separation=20.0)
     rng = np.random.default_rng(3)
     height = rng.uniform(0.7, 1.3, len(truth))
     major = rng.uniform(2.4, 2.8, len(truth))
@@ -142,7 +142,7 @@ def test_every_parameter_and_its_sd():
         (turned, found.angle_sd_rad),
         (found.background - BACKGROUND, found.background_sd),
     ]:
-        # 1444 columns: 1.9 % statistical
+        # 900 columns: 2.4 % statistical
         assert rms(error / sd) == pytest.approx(1, abs=0.06)
         assert abs(np.mean(error / sd)) < 0.1
     assert found.residual == pytest.approx(1, abs=0.3)
@@ -195,10 +195,12 @@ def test_scale_and_offset_of_the_intensity(crystal):
 def test_shift_by_whole_pixels(crystal):
     truth, image = crystal
     moved = refine_gaussians(
-        np.pad(image, ((5, 0), (3, 0)), constant_values=BACKGROUND), truth + [5, 3]
+        np.pad(image, ((5, 0), (3, 0)), constant_values=BACKGROUND), truth + np.array([5, 3])
     )
     np.testing.assert_allclose(
-        moved.positions_yx - [5, 3], refine_gaussians(image, truth).positions_yx, atol=2e-3
+        moved.positions_yx - np.array([5, 3]),
+        refine_gaussians(image, truth).positions_yx,
+        atol=2e-3,
     )
 
 
@@ -268,7 +270,7 @@ def test_masked_pixels_count_nothing_and_too_many_are_flagged(crystal):
 def test_missing_column_is_no_peak(crystal):
     truth, _ = crystal
     height = np.ones(len(truth))
-    height[50] = 0.0
+    height[50] = 1e-9
     found = refine_gaussians(drawn(truth, height, noise=0.03), truth)
     assert found.flag[50]
     np.testing.assert_array_equal(found.positions_yx[50], truth[50])
@@ -284,15 +286,17 @@ def test_start_far_away_does_not_move_silently(crystal):
     np.testing.assert_array_equal(found.positions_yx[40], start[40])
 
 
-@pytest.mark.parametrize(("width", "reason"), [(9.0, "too wide"), (0.2, "too narrow")])
-def test_wrong_widths(crystal, width, reason):
+def test_a_wide_blob_and_a_single_bright_pixel_are_no_columns(crystal):
     truth, _ = crystal
-    major = np.full(len(truth), 2.6)
-    major[77] = width
-    found = refine_gaussians(
-        drawn(truth, 1.0, major, major, noise=0.01), np.rint(truth) if width < 1 else truth
+    width = np.full(len(truth), 2.6)
+    width[77] = 9.0
+    image = drawn(
+        np.rint(truth), np.maximum(np.arange(len(truth)) != 30, 1e-9), width, width, noise=0.01
     )
-    assert found.flag[77] in {reason, "poor fit", "no peak", "moved"}
+    image[tuple(np.rint(truth[30]).astype(int))] += 1.0
+    found = refine_gaussians(image, np.rint(truth))
+    assert found.flag[77] in {"too wide", "poor fit", "no peak"}
+    assert found.flag[30] in {"too narrow", "poor fit"}
 
 
 def test_one_column_and_none():

@@ -24,7 +24,7 @@ from torch import Tensor
 
 CHUNK = 2048  # columns at once: their windows fit the processor's cache
 DRAWN = 4.0  # radius in which a column is drawn [sigma]; 3e-4 of its height outside
-MOST_SWEEPS = 14  # 4 or 5 do for nearly all
+MOST_SWEEPS = 24  # 4 or 5 do for nearly all
 MOST_SWEEPS_CROWDED = 40
 WHOLE = 0.85  # of a window's pixels, for a column among crowded ones to find its own shape
 VARIETY = 0.35  # of the inverse squared widths of columns, relative

@@ -28,6 +28,7 @@ NARROW, WIDE = 2.5, 3.5
 CROWDED = 0.23  # sigma over the distance of neighbours above which columns are solved together
 POOR = 5.0  # residual over the typical one
 STRONG = 3.0  # a peak is this many standard deviations high
+NARROWEST = 0.5  # px: pixels do not tell the shape of anything narrower
 LONG = 4.0  # and at most this much longer than wide
 
 
@@ -365,7 +366,7 @@ def _judged(
         "masked": missing > 0.25,
         "no peak": ~(parameters[:, HEIGHT] > np.maximum(STRONG * height_sd, 2e-3)),
         "too wide": shape["sigma_major_px"] > 0.9 * half,
-        "too narrow": shape["sigma_minor_px"] < 0.36,
+        "too narrow": shape["sigma_minor_px"] < NARROWEST,
         "too long": shape["ellipticity"] > LONG,
         "moved": gone,
         "not converged": found.step > 0.5,
