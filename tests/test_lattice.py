@@ -3,7 +3,7 @@ import pytest
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import displacement
-from napari_shiftvae.core.lattice import fit_lattice, neighbour_distance
+from napari_shiftvae.core.lattice import NoLattice, fit_lattice, neighbour_distance
 
 CRYSTALS = {
     # lattice vectors (y, x) [px] and places of the atoms in the cell, as fractions of them
@@ -199,7 +199,9 @@ def test_rows_with_nan_are_on_no_lattice():
 @pytest.mark.parametrize("count", [9, 60, 1500])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_atoms_have_no_lattice(count, seed):
-    assert fit_lattice(np.random.default_rng(seed).uniform(0, 500, (count, 2))) is None
+    assert isinstance(
+        fit_lattice(np.random.default_rng(seed).uniform(0, 500, (count, 2))), NoLattice
+    )
 
 
 def test_liquid_has_no_lattice():
@@ -208,7 +210,7 @@ def test_liquid_has_no_lattice():
     for place in rng.uniform(0, 400, (6000, 2)):
         if not len(kept) or np.hypot(*(kept - place).T).min() > 14:
             kept = np.vstack([kept, place])
-    assert fit_lattice(kept) is None
+    assert isinstance(fit_lattice(kept), NoLattice)
 
 
 @pytest.mark.parametrize("name", ["square", "hexagonal", "honeycomb"])
@@ -219,7 +221,7 @@ def test_two_grains_are_not_one_lattice(name, angle):
     _, _, _, other = crystal(name, cells=30, deform=turn(angle))
     border = one[:, 1].mean()
     positions = [one[one[:, 1] < border - 5], other[other[:, 1] > border + 5]]
-    assert fit_lattice(np.concatenate(positions)) is None
+    assert isinstance(fit_lattice(np.concatenate(positions)), NoLattice)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_two_grains_are_not_one_lattice(name, angle):
     ids=["none", "one", "row", "slanted row", "all in one place", "nan"],
 )
 def test_too_little_for_a_lattice(positions):
-    assert fit_lattice(positions) is None
+    assert isinstance(fit_lattice(positions), NoLattice)
 
 
 def test_repeated_atoms_count_once():

@@ -7,6 +7,7 @@ slowly across the image; one ideal lattice is fitted to all of them in the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +15,17 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.grains import SMALLEST_TURN_RAD, jumps, relative_rotation
 from napari_shiftvae.core.translations import shortest_translations
+from napari_shiftvae.core.vacancies import empty_sites, local_displacement
 from napari_shiftvae.core.walk import cell_coordinates
 
 FEWEST_ATOMS = 8
 LOWEST_FRACTION = 0.5  # of the atoms on the lattice, for it to be one
+PARTS = 3  # to either side, of an image that is no single crystal
+PART_ATOMS = 16  # fewest in a part, or beside the lattice, to look for another crystal in
+STRAY_FRACTION = 0.25  # of the atoms around that are on no site, for them to be another crystal's
+PART_FRACTION = 0.8  # of them on its lattice, for it to be one
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,6 +54,13 @@ class Lattice:
         Root mean square distance of the atoms on the lattice from their ideal positions [px].
     fraction : float
         Fraction of the atoms that are on the lattice.
+    extra : (E,) int array
+        Rows of the atoms that are on no site.
+    vacancy_yx : (V, 2) array
+        Expected position of each site inside the crystal that has no atom, moved as the atoms
+        around it are (y, x) [px].
+    vacancy_index, vacancy_basis : (V, 2) and (V,) int arrays
+        Cell and row of `basis_yx` of each of these sites.
     """
 
     origin_yx: Floats
@@ -58,6 +72,23 @@ class Lattice:
     reference_yx: Floats
     rms_px: float
     fraction: float
+    extra: Ints
+    vacancy_yx: Floats
+    vacancy_index: Ints
+    vacancy_basis: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoLattice:
+    """That atoms have no lattice in common, and why.
+
+    Attributes
+    ----------
+    reason : str
+        For the user, such as ``"two grains, rotated by 12 degrees against each other"``.
+    """
+
+    reason: str
 
 
 def neighbour_distance(positions_yx: ArrayLike) -> float:
@@ -85,7 +116,9 @@ def neighbour_distance(positions_yx: ArrayLike) -> float:
     return float(np.median(np.asarray(KDTree(positions).query(positions, k=2)[0])[:, 1]))
 
 
-def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) -> Lattice | None:
+def fit_lattice(
+    positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None
+) -> Lattice | NoLattice:
     """Fit a lattice, with one or more atoms in its cell, to atoms.
 
     Vacancies, atoms that are none and a lattice that bends slowly are coped with.
@@ -101,8 +134,9 @@ def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) 
 
     Returns
     -------
-    Lattice or None
-        None where no lattice holds at least half of the atoms.
+    Lattice or NoLattice
+        The latter where no lattice holds at least half of the atoms, or where there are two
+        grains, turned against each other by 1.5 degrees or more.
 
     Examples
     --------
@@ -125,7 +159,31 @@ def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) 
         contrast = contrast[valid]
     positions = everything[valid]
     if len(positions) < FEWEST_ATOMS:
-        return None
+        return NoLattice(reason=f"no lattice: fewer than {FEWEST_ATOMS} atoms")
+    indexed = _indexed(positions, contrast)
+    others = _other_crystals(positions, contrast, indexed)
+    if others is not None:
+        return NoLattice(reason=others)
+    if indexed is None:
+        return NoLattice(
+            reason="no lattice: no two translations carry half of the atoms onto others"
+        )
+    full_index = np.zeros((len(everything), 2), dtype=np.int64)
+    full_basis = np.full(len(everything), -1)
+    full_index[valid], full_basis[valid] = indexed.index, indexed.basis
+    return _ideal(everything, full_index, full_basis)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Indexed:
+    """Cell (N, 2) and place (N,) of atoms on a lattice of some vectors (2, 2) [px]."""
+
+    vectors: Floats
+    index: Ints
+    basis: Ints
+
+
+def _indexed(positions: Floats, contrast: Floats | None) -> _Indexed | None:
     near_px = neighbour_distance(positions)
     vectors = shortest_translations(positions, contrast, near_px)
     if vectors is None:
@@ -135,10 +193,54 @@ def fit_lattice(positions_yx: ArrayLike, *, amplitude: ArrayLike | None = None) 
     index, basis = _assign(local, places, vectors, near_px)
     if (basis >= 0).sum() < max(FEWEST_ATOMS, LOWEST_FRACTION * len(positions)):
         return None
-    full_index = np.zeros((len(everything), 2), dtype=np.int64)
-    full_basis = np.full(len(everything), -1)
-    full_index[valid], full_basis[valid] = index, basis
-    return _ideal(everything, full_index, full_basis)
+    return _Indexed(vectors=vectors, index=index, basis=basis)
+
+
+def _other_crystals(
+    positions: Floats, contrast: Floats | None, indexed: _Indexed | None
+) -> str | None:
+    """Say which crystals there are, where there is more than one."""
+    rotation = stretch = None
+    if indexed is not None:
+        rotation, stretch = jumps(positions, indexed.vectors, indexed.index, indexed.basis)
+        near = np.asarray(KDTree(positions).query(positions, k=min(13, len(positions)))[1])
+        beside = (indexed.basis < 0)[near].mean(axis=1) > STRAY_FRACTION
+        if rotation is None and stretch is None and not _crystals(positions, contrast, [beside]):
+            return None
+    extent = np.maximum(np.ptp(positions, axis=0), 1.0)
+    tile = np.minimum((positions - positions.min(axis=0)) * PARTS / extent, PARTS - 1)
+    number = tile.astype(np.int64) @ (PARTS, 1)
+    found = _crystals(positions, contrast, [number == each for each in range(PARTS**2)])
+    pairs = list(combinations(found, 2))
+    turns = [relative_rotation(one, other) for one, other in pairs]
+    turn = max((each for each in turns if each is not None), default=0.0)
+    if turn < SMALLEST_TURN_RAD and rotation is not None:
+        turn = rotation
+    if turn > SMALLEST_TURN_RAD:
+        return f"two grains, rotated by {np.rad2deg(turn):.0f} degrees against each other"
+    if None in turns:
+        spacings = sorted(np.linalg.norm(each, axis=1).min() for each in pairs[turns.index(None)])
+        return f"two lattices, with spacings of {spacings[0]:.1f} and {spacings[1]:.1f} px"
+    if stretch is not None:
+        return f"two lattices, their spacings different by {100 * np.expm1(stretch):.0f} %"
+    return None
+
+
+def _crystals(
+    positions: Floats, contrast: Floats | None, parts: list[NDArray[np.bool_]]
+) -> list[Floats]:
+    """Lattice vectors (2, 2) of those parts of the atoms that are crystals."""
+    found = []
+    for part in parts:
+        if part.sum() < PART_ATOMS:
+            continue
+        alone = _indexed(positions[part], None if contrast is None else contrast[part])
+        # A cell as large as the part has room for any stray atoms.
+        if alone is None or alone.basis.max() >= part.sum() / FEWEST_ATOMS:
+            continue
+        if (alone.basis >= 0).mean() >= PART_FRACTION:
+            found.append(alone.vectors)
+    return found
 
 
 def _places(local: Floats, vectors: Floats, near_px: float) -> Floats:
@@ -221,18 +323,24 @@ def _ideal(positions: Floats, index: Ints, basis: Ints) -> Lattice:
         miss = np.linalg.norm(target - design @ solution, axis=1)
         used = miss <= 4 * np.median(miss) + 1e-9  # wrong atoms that happen to lie near a site
     vectors = solution[kinds:]
-    middle = np.rint((target.mean(axis=0) - solution[0]) @ np.linalg.inv(vectors))
+    middle = np.rint((target.mean(axis=0) - solution[0]) @ np.linalg.inv(vectors)).astype(np.int64)
     reference = np.full_like(positions, np.nan)
     reference[on] = design @ solution
-    shifted = index - np.where(on[:, None], middle, 0).astype(np.int64)
+    empty, empty_basis = empty_sites(index, basis)
+    vacancy = np.asarray(solution[empty_basis] + empty @ vectors, dtype=np.float64)
+    vacancy += local_displacement(vacancy, reference[on], positions[on] - reference[on])
     return Lattice(
         origin_yx=solution[0] + middle @ vectors,
         a_yx=vectors[0],
         b_yx=vectors[1],
         basis_yx=solution[:kinds] - solution[0],
-        index=shifted,
+        index=np.where(on[:, None], index - middle, 0),
         basis=basis,
         reference_yx=reference,
         rms_px=float(np.sqrt(np.mean(np.sum((target - reference[on]) ** 2, axis=1)))),
         fraction=float(on.mean()),
+        extra=np.flatnonzero(~on & np.isfinite(positions).all(axis=1)),
+        vacancy_yx=vacancy,
+        vacancy_index=empty - middle,
+        vacancy_basis=empty_basis,
     )
