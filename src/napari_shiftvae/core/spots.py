@@ -53,8 +53,9 @@ def level_lines(image: FloatImage, noise: float) -> FloatImage:
     """Take out the mean slope, and offsets of whole rows and columns, as a scanning tip makes them.
 
     Such offsets are white along the scan, the means of the lines of a lattice are not: in their
-    cosine transform it shows as few strong terms at low frequencies, which are kept. Offsets that
-    do not stand out from the pixels' noise stay, and so do sharp edges along the lines.
+    cosine transform it shows as few strong terms at low frequencies, which are kept (by a smooth
+    limit, so that a shifted image keeps the same ones). Offsets that do not stand out from the
+    pixels' noise stay, and so do sharp edges along the lines.
     """
     level = np.zeros((1, 1))
     for axis in (0, 1):
@@ -66,7 +67,7 @@ def level_lines(image: FloatImage, noise: float) -> FloatImage:
         stands_out = offset_sd > 2 * noise / np.sqrt(image.shape[1 - axis])
         white = np.mean(fine > 3 * offset_sd) < 0.05
         if len(terms) >= FEWEST_LINES and stands_out and white:
-            terms[np.abs(terms) > 3 * offset_sd] = 0
+            terms /= 1 + (terms / (4 * offset_sd)) ** 4
             slope += fft.idct(terms, norm="ortho")
         level = level + np.expand_dims(slope, 1 - axis)
     levelled: FloatImage = image - level.astype(np.float32)
