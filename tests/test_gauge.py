@@ -14,12 +14,12 @@ import torch
 
 from napari_shiftvae.core.gauge import (
     Reading,
-    central_position,
     fix_gauge,
     latent_information,
     read,
 )
 from napari_shiftvae.core.infer import Fit, encode, refine
+from napari_shiftvae.core.landmarks import central_position
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches, stack_patches
 from napari_shiftvae.core.simulate import Motif, factor_patches
@@ -221,7 +221,7 @@ def test_latents_fall_in_information_and_rise_with_intensity(name, request):
 def test_information_is_the_divergence_from_the_prior():
     fit = Fit(
         z=torch.tensor([[0.0, 1.0]]),
-        shift=torch.zeros(1, 2),
+        pose=torch.zeros(1, 2),
         covariance=torch.diag(torch.tensor([9.0, 9.0, 1.0, 0.01]))[None],
         mean_square=torch.zeros(1),
     )
@@ -268,9 +268,9 @@ def test_gauge_changes_no_pattern(fitted):
     model = copy.deepcopy(fitted.model)
     model.gauge.copy_(torch.eye(2))
     fit = replace(fitted.fit, z=fitted.fit.z @ fitted.model.gauge.T)
-    pattern = model.decode(fit.z, fit.shift).detach()
+    pattern = model.decode(fit.z, fit.pose).detach()
     fixed = fix_gauge(model, fitted.patches, fit)
-    torch.testing.assert_close(model.decode(fixed.z, fixed.shift).detach(), pattern)
+    torch.testing.assert_close(model.decode(fixed.z, fixed.pose).detach(), pattern)
 
 
 def test_two_seeds_agree(fitted, other_seed, truth):

@@ -26,8 +26,8 @@ def refined(model, patches, fit):
 def energy(model, patches, fit, remainder=0.0):
     """Minus twice the logarithm of the posterior, (N,), from its definition."""
     with torch.no_grad():
-        residual = patches.gather() - model.decode(fit.z, fit.shift)
-    off = (fit.shift - remainder) / model.config.shift_prior_px
+        residual = patches.gather() - model.decode(fit.z, fit.pose)
+    off = (fit.pose - remainder) / model.config.shift_prior_px
     return (
         residual.square().sum(dim=(1, 2)) / model.variance
         + fit.z.square().sum(dim=1)
@@ -36,7 +36,7 @@ def energy(model, patches, fit, remainder=0.0):
 
 
 def moved(fit, shift, z):
-    return Fit(z=z, shift=shift, covariance=fit.covariance, mean_square=fit.mean_square)
+    return Fit(z=z, pose=shift, covariance=fit.covariance, mean_square=fit.mean_square)
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,10 @@ def test_encode_is_the_encoder_patch_by_patch(model, patches, start):
         with torch.no_grad():
             x = patches.gather(rows)
             q = model.encode(x)
-            rest = (x - model.decode(q.z, q.shift)).square().mean(dim=(1, 2))
-        spread = torch.cat([q.log_sd_shift, q.log_sd_z], dim=1).exp()
+            rest = (x - model.decode(q.z, q.pose)).square().mean(dim=(1, 2))
+        spread = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
         torch.testing.assert_close(start.z[rows], q.z, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(start.shift[rows], q.shift, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(start.pose[rows], q.pose, rtol=1e-4, atol=1e-5)
         expected = torch.diag_embed(spread**2)
         torch.testing.assert_close(start.covariance[rows], expected, rtol=1e-4, atol=1e-9)
         torch.testing.assert_close(start.mean_square[rows], rest, rtol=1e-4, atol=1e-6)
@@ -111,7 +111,7 @@ def test_refinement_worsens_no_patch_from_absurd_starts(model, patches, start):
     fit, _ = refined(model, patches, wild)
     assert (energy(model, patches, fit) <= energy(model, patches, wild) * (1 + 1e-5)).all()
     assert fit.z.isfinite().all()
-    assert fit.shift.isfinite().all()
+    assert fit.pose.isfinite().all()
 
 
 def test_refined_patches_are_at_a_maximum(model, patches, start):
@@ -123,7 +123,7 @@ def test_refined_patches_are_at_a_maximum(model, patches, start):
         for side in (-0.2, 0.2):
             step = torch.zeros(COUNT, 4)
             step[:, axis] = side * spread[:, axis]
-            near = energy(model, patches, moved(fit, fit.shift + step[:, :2], fit.z + step[:, 2:]))
+            near = energy(model, patches, moved(fit, fit.pose + step[:, :2], fit.z + step[:, 2:]))
             # Rising by about 0.2 squared; the logarithms themselves are near 256.
             assert ((near - best) > -0.02).float().mean() > 0.98
 
@@ -132,10 +132,10 @@ def test_refinement_finds_the_same_from_elsewhere(model, patches, start):
     fit, _ = refined(model, patches, start)
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(COUNT, 4, generator=generator)
-    near = moved(start, fit.shift + 0.1 * noise[:, :2], fit.z + 0.1 * noise[:, 2:])
+    near = moved(start, fit.pose + 0.1 * noise[:, :2], fit.z + 0.1 * noise[:, 2:])
     again, _ = refined(model, patches, near)
     spread = fit.covariance.diagonal(dim1=1, dim2=2).sqrt()
-    off = torch.cat([again.shift - fit.shift, again.z - fit.z], dim=1).abs() / spread
+    off = torch.cat([again.pose - fit.pose, again.z - fit.z], dim=1).abs() / spread
     assert (off < 0.5).all(dim=1).float().mean() > 0.95
 
 
@@ -150,7 +150,7 @@ def test_prior_of_the_shift_is_about_the_pick(task):
     model = ShiftVAE(config, torch.Generator().manual_seed(0))
     fit, _ = refined(model, patches, encode(model, patches))
     assert np.abs(patches.remainder_yx_px).max() > 0.4
-    np.testing.assert_allclose(fit.shift, patches.remainder_yx_px, atol=0.05)
+    np.testing.assert_allclose(fit.pose, patches.remainder_yx_px, atol=0.05)
 
 
 # --- its width -------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_covariance_is_the_inverse_of_the_curvature(model, patches, start):
     fit, after = refined(model, patches, start)
     rows = slice(100, 104)
     exact = copy.deepcopy(after).double()
-    at = torch.cat([fit.shift[rows], fit.z[rows]], dim=1).double()
+    at = torch.cat([fit.pose[rows], fit.z[rows]], dim=1).double()
     columns = []
     for axis in range(4):
         step = torch.zeros_like(at)
@@ -184,7 +184,7 @@ def test_covariance_is_the_inverse_of_the_curvature(model, patches, start):
 def test_mean_square_is_that_of_the_residual(model, patches, start):
     fit, _ = refined(model, patches, start)
     with torch.no_grad():
-        residual = patches.gather() - model.decode(fit.z, fit.shift)
+        residual = patches.gather() - model.decode(fit.z, fit.pose)
     torch.testing.assert_close(
         fit.mean_square, residual.square().mean(dim=(1, 2)), rtol=1e-3, atol=1e-6
     )

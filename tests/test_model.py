@@ -136,11 +136,11 @@ def test_linearise_agrees_with_finite_differences(turned):
     z, shift = batch()
     found = turned.linearise(z, shift)
     close(found.pattern, turned.decode(z, shift))
-    assert found.by_shift.shape == (4, 2, 17, 17)
+    assert found.by_pose.shape == (4, 2, 17, 17)
     assert found.by_latent.shape == (4, 3, 17, 17)
     for axis in range(2):
         expected = by_difference(lambda s: turned.decode(z, s), shift, axis)
-        close(found.by_shift[:, axis], expected, 1e-7)
+        close(found.by_pose[:, axis], expected, 1e-7)
     for latent in range(3):
         expected = by_difference(lambda at: turned.decode(at, shift), z, latent)
         close(found.by_latent[:, latent], expected, 1e-7)
@@ -150,7 +150,7 @@ def test_linearise_without_latents_is_the_same_less_them(turned):
     z, shift = batch()
     full, part = turned.linearise(z, shift), turned.linearise(z, shift, latents=False)
     close(part.pattern, full.pattern)
-    close(part.by_shift, full.by_shift)
+    close(part.by_pose, full.by_pose)
     assert part.by_latent.shape == (4, 0, 17, 17)
 
 
@@ -162,14 +162,14 @@ def test_gauge_renames_latents_and_changes_no_pattern(decoder):
     model = made(decoder)
     x = torch.randn(6, 17, 17, generator=torch.Generator().manual_seed(1))
     plain = model.encode(x)
-    pattern = model.decode(plain.z, plain.shift)
+    pattern = model.decode(plain.z, plain.pose)
     model.gauge.copy_(GAUGE)
     renamed = model.encode(x)
-    close(renamed.shift, plain.shift)
+    close(renamed.pose, plain.pose)
     # z1 is minus the old z3, z2 minus the old z1, z3 the old z2; spreads have no sign.
     close(renamed.z, torch.stack([-plain.z[:, 2], -plain.z[:, 0], plain.z[:, 1]], dim=1))
     close(renamed.log_sd_z, plain.log_sd_z[:, [2, 0, 1]])
-    close(model.decode(renamed.z, renamed.shift), pattern)
+    close(model.decode(renamed.z, renamed.pose), pattern)
 
 
 # --- encoder -----------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_gauge_renames_latents_and_changes_no_pattern(decoder):
 def test_encoder_s_spread_stays_finite_for_absurd_patches():
     model = made()
     q = model.encode(torch.full((2, 17, 17), 1e6))
-    for log_sd in (q.log_sd_shift, q.log_sd_z):
+    for log_sd in (q.log_sd_pose, q.log_sd_z):
         assert log_sd.exp().isfinite().all()
         assert (log_sd.exp() > 1e-6).all()
 
@@ -187,8 +187,8 @@ def test_encoded_shift_is_in_pixels():
     """The same weights with twice the prior say twice the shift."""
     x = torch.randn(6, 17, 17, generator=torch.Generator().manual_seed(1))
     narrow, wide = (made(shift_prior_px=prior).encode(x) for prior in (1.5, 3.0))
-    close(wide.shift, 2 * narrow.shift)
-    close(wide.log_sd_shift.exp(), 2 * narrow.log_sd_shift.exp())
+    close(wide.pose, 2 * narrow.pose)
+    close(wide.log_sd_pose.exp(), 2 * narrow.log_sd_pose.exp())
     close(wide.z, narrow.z)
 
 

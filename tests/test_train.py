@@ -96,7 +96,7 @@ def test_reported_latents_are_those_of_the_encoder():
     assert np.abs(patches.remainder_yx_px).max() > 0.3
     np.testing.assert_allclose(report.latents, fit.z, atol=1e-3)
     np.testing.assert_allclose(
-        report.shift_yx_px, fit.shift.numpy() - patches.remainder_yx_px, atol=1e-3
+        report.shift_yx_px, fit.pose.numpy() - patches.remainder_yx_px, atol=1e-3
     )
 
 
@@ -122,8 +122,8 @@ def test_reported_terms_are_those_of_the_bound(slow_steps):
     model = make_model()
     with torch.no_grad():
         q = model.encode(patches.gather())
-    off = (q.shift - torch.from_numpy(patches.remainder_yx_px)) / 0.8
-    spread = q.log_sd_shift.exp() / 0.8
+    off = (q.pose - torch.from_numpy(patches.remainder_yx_px)) / 0.8
+    spread = q.log_sd_pose.exp() / 0.8
     kl_shift = 0.5 * (off**2 + spread**2 - 1 - 2 * spread.log()).sum(dim=1).mean()
     spread = q.log_sd_z.exp()
     kl_latents = 0.5 * (q.z**2 + spread**2 - 1 - 2 * spread.log()).mean(dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_shiftvae.core.model import ShiftVAE
-from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.windows import Windows, prior_centre
 
 BATCH = 512
 ITERATIONS = 20  # twelve left patches short of the maximum; most stop long before
@@ -25,16 +26,17 @@ class Fit:
     ----------
     z : (N, K) tensor
         Content latents.
-    shift : (N, 2) tensor
-        Shift of the pattern from the centre of its window, (y, x) pixels.
-    covariance : (N, 2 + K, 2 + K) tensor
-        Of (shift y, shift x, z1 ... zK).
+    pose : (N, A) tensor
+        Shift of the pattern from the centre of its window, (y, x) pixels; rotation [rad];
+        logarithm of the scale; those that the model has.
+    covariance : (N, A + K, A + K) tensor
+        Of pose and latents.
     mean_square : (N,) tensor
-        Mean square residual in normalised intensity.
+        Mean square residual in normalised intensity, weighted where the windows have weights.
     """
 
     z: Tensor
-    shift: Tensor
+    pose: Tensor
     covariance: Tensor
     mean_square: Tensor
 
@@ -42,13 +44,13 @@ class Fit:
         return len(self.z)
 
 
-def encode(model: ShiftVAE, patches: Patches) -> Fit:
+def encode(model: ShiftVAE, patches: Windows) -> Fit:
     """Read the posterior off the encoder.
 
     Parameters
     ----------
     model : ShiftVAE
-    patches : Patches
+    patches : Patches or Spectra
 
     Returns
     -------
@@ -59,20 +61,22 @@ def encode(model: ShiftVAE, patches: Patches) -> Fit:
         for rows in batches(len(patches)):
             x = patches.gather(rows.numpy()).to(model.variance.device)
             q = model.encode(x)
-            sd = torch.cat([q.log_sd_shift, q.log_sd_z], dim=1).exp()
-            residual = model.decode(q.z, q.shift) - x
+            sd = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
+            residual = (model.decode(q.z, q.pose) - x).flatten(1)
+            if (weight := _root_weight(patches, rows)) is not None:
+                residual = residual * weight.to(x.device)
             pieces.append(
                 Fit(
                     z=q.z,
-                    shift=q.shift,
+                    pose=q.pose,
                     covariance=torch.diag_embed(sd.square()),
-                    mean_square=residual.square().mean(dim=(1, 2)),
+                    mean_square=residual.square().mean(dim=1),
                 )
             )
     return _joined(pieces)
 
 
-def refine(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
+def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
     """Move every patch to the maximum of its posterior, with the decoder as it is.
 
     Levenberg-Marquardt steps on all patches of a batch at once; the inverse of the Gauss-Newton
@@ -83,7 +87,7 @@ def refine(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
     ----------
     model : ShiftVAE
         Its noise variance is updated.
-    patches : Patches
+    patches : Patches or Spectra
     fit : Fit
         Where to start, from `encode`.
 
@@ -104,34 +108,36 @@ def refine(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
     >>> refined.covariance.shape
     torch.Size([32, 4, 4])
     """
-    pieces, curvatures = [], []
+    pieces = []
+    dims = model.config.pose_dim
     for rows in batches(len(patches)):
         with torch.no_grad():
-            start = torch.cat([fit.shift[rows], fit.z[rows]], dim=1)
+            start = torch.cat([fit.pose[rows], fit.z[rows]], dim=1)
             at, curvature, mean_square = _maximise(model, patches, rows, start)
         pieces.append(
-            Fit(z=at[:, 2:], shift=at[:, :2], covariance=curvature, mean_square=mean_square)
+            Fit(z=at[:, dims:], pose=at[:, :dims], covariance=curvature, mean_square=mean_square)
         )
-        curvatures.append(curvature)
         yield None
     refined = _joined(pieces)
-    pixels = patches.patch_size_px**2
-    parameters = refined.covariance.shape[1]
-    model.variance.copy_(refined.mean_square.mean() * pixels / max(1, pixels - parameters))
-    precision = _precision(model)
-    hessian = refined.covariance / model.variance + torch.diag(precision)
+    pixels, parameters = math.prod(model.config.window), refined.covariance.shape[1]
+    own = refined.mean_square * (pixels / max(1, pixels - parameters))
+    model.variance.copy_(own.mean())
+    # Weights are estimates; each window has enough values to correct its own.
+    variance = model.variance if patches.weight is None else own[:, None, None]
+    hessian = refined.covariance / variance + torch.diag(_precision(model))
     yield replace(refined, covariance=torch.linalg.inv(hessian))
 
 
 def _maximise(
-    model: ShiftVAE, patches: Patches, rows: Tensor, start: Tensor
+    model: ShiftVAE, patches: Windows, rows: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Maximum a posteriori (B, 2 + K), products of derivatives, and mean square residuals."""
-    device = model.variance.device
+    """Maximum a posteriori (B, A + K), products of derivatives, and mean square residuals."""
+    device, dims = model.variance.device, model.config.pose_dim
     x = patches.gather(rows.numpy()).to(device)
+    root_weight = _root_weight(patches, rows)
     precision = _precision(model)
     centre = torch.zeros_like(start)
-    centre[:, :2] = torch.from_numpy(patches.remainder_yx_px)[rows].to(start)
+    centre[:, :dims] = prior_centre(model, patches)[rows].to(start)
     unit = precision.rsqrt()
 
     at = start.clone()
@@ -143,14 +149,18 @@ def _maximise(
     active = torch.arange(len(at), device=device)
     for _ in range(ITERATIONS):
         here = at[active]
-        pattern, by_shift, by_latent = model.linearise(here[:, 2:], here[:, :2])
+        pattern, by_pose, by_latent = model.linearise(here[:, dims:], here[:, :dims])
         residual = (x[active] - pattern).flatten(1)
+        jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
+        if root_weight is not None:
+            weight = root_weight.to(device)[active]
+            residual, jacobian = residual * weight, jacobian * weight[:, None]
         off = here - centre[active]
         sum_square = residual.square().sum(dim=1)
         new_score = sum_square / model.variance + (precision * off.square()).sum(dim=1)
         better = new_score <= score[active]
         kept = active[better]
-        jacobian = torch.cat([by_shift, by_latent], dim=1).flatten(2)[better]  # (B, 2 + K, P P)
+        jacobian = jacobian[better]
         products[kept] = jacobian @ jacobian.mT
         gradient[kept] = (jacobian @ residual[better][..., None])[..., 0] / model.variance - (
             precision * off[better]
@@ -171,10 +181,13 @@ def _maximise(
 
 
 def _precision(model: ShiftVAE) -> Tensor:
-    """Prior precision of (shift y, shift x, z1 ... zK)."""
-    precision = torch.ones(2 + model.config.latent_dim, device=model.variance.device)
-    precision[:2] /= model.config.shift_prior_px**2
-    return precision
+    """Prior precision of pose and latents."""
+    return torch.cat([model.pose_prior**-2, model.pose_prior.new_ones(model.config.latent_dim)])
+
+
+def _root_weight(patches: Windows, rows: Tensor) -> Tensor | None:
+    """Square roots of the weights, (B, P P) or (B, 1); None where all are alike."""
+    return None if patches.weight is None else patches.weight[rows].flatten(1).sqrt()
 
 
 def batches(count: int) -> list[Tensor]:
@@ -185,7 +198,7 @@ def batches(count: int) -> list[Tensor]:
 def _joined(pieces: list[Fit]) -> Fit:
     return Fit(
         z=torch.cat([piece.z for piece in pieces]),
-        shift=torch.cat([piece.shift for piece in pieces]),
+        pose=torch.cat([piece.pose for piece in pieces]),
         covariance=torch.cat([piece.covariance for piece in pieces]),
         mean_square=torch.cat([piece.mean_square for piece in pieces]),
     )

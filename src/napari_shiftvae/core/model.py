@@ -1,246 +1,45 @@
-"""The shift-VAE: an encoder, and a decoder in which the shift is exact."""
+"""The shift-VAE: an encoder, and a decoder in which the pose is exact."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.decoders import (
+    CoordinateDecoder,
+    Decoder,
+    FourierDecoder,
+    FourierLine,
+    Linearised,
+    perceptron,
+    pixel_grid,
+)
+from napari_shiftvae.core.model_config import DecoderKind, Invariance, ModelConfig
 
-DecoderKind = Literal["fourier", "coordinate"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Everything that fixes the architecture and the priors.
-
-    Parameters
-    ----------
-    patch_size_px : int
-        Side of the windows [px].
-    separation_px : float
-        Distance between neighbouring features [px]; bounds the region of the central atom.
-    latent_dim : int
-        Number of content latents.
-    shift_prior_px : float
-        Standard deviation of the shift's prior [px].
-    decoder : {"fourier", "coordinate"}
-        Band-limited Fourier series, or a network on pixel coordinates as in arXiv:2106.12472.
-    band_limit : float
-        Highest spatial frequency the Fourier decoder can make [cycles/px].
-    hidden : int
-        Width of the hidden layers.
-    """
-
-    patch_size_px: int
-    separation_px: float
-    latent_dim: int = 2
-    shift_prior_px: float = 2.0
-    decoder: DecoderKind = "fourier"
-    band_limit: float = 0.2
-    hidden: int = 128
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("patch_size_px", 6, 1024),
-            ("separation_px", 1, 1024),
-            ("latent_dim", 1, 16),
-            ("shift_prior_px", 1e-3, 1024),
-            ("band_limit", 0.01, 0.5),
-            ("hidden", 1, 4096),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}: choose one from {low} to {high}."
-                )
-        if self.decoder not in ("fourier", "coordinate"):
-            raise InputError(f"decoder is {self.decoder!r}: choose 'fourier' or 'coordinate'.")
-
-
-class Linearised(NamedTuple):
-    """A decoded batch and its derivatives."""
-
-    pattern: Tensor  # (B, P, P)
-    by_shift: Tensor  # (B, 2, P, P), per pixel of shift (y, x)
-    by_latent: Tensor  # (B, K, P, P)
-
-
-def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, hidden),
-        nn.SiLU(),
-        nn.Linear(hidden, outputs),
-    )
-
-
-def _forward(net: nn.Sequential, value: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-    """Output of a network at a value, and its derivatives along tangents.
-
-    By hand: the first forward-mode derivative of `torch.func` compiles for more than a second.
-    """
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            value, tangent = layer(value), tangent @ layer.weight.T
-        elif isinstance(layer, nn.SiLU):
-            gate = torch.sigmoid(value)
-            tangent = tangent * (gate * (1 + value * (1 - gate)))
-            value = value * gate
-        else:
-            value = torch.tanh(value)
-            tangent = tangent * (1 - value.square())
-    return value, tangent
-
-
-def _latent_derivatives(net: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (B, F) of a network and its derivatives (K, B, F) by each latent."""
-    directions = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    return _forward(net, z, directions[:, None].expand(-1, len(z), -1))
-
-
-class FourierDecoder(nn.Module):
-    """Latents to a band-limited pattern; a shift is a phase, so it is exact.
-
-    A perceptron makes the coefficients of a Fourier series on a box 1.5 times the window, so that
-    nothing wraps into view; two small matrix products evaluate it on the pixels. The series holds
-    no frequency above ``band_limit`` (the probe transmits none) and fades towards it.
-    """
-
-    box_factor = 1.5
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        size = config.patch_size_px
-        box = math.ceil(self.box_factor * size)
-        top = max(2, math.floor(config.band_limit * box))
-        ky = torch.arange(-top, top + 1.0)
-        kx = torch.arange(0.0, top + 1.0)  # a real pattern needs half the plane only
-        self.rows, self.columns, self.size = len(ky), len(kx), size
-        self.net = _perceptron(config.latent_dim, config.hidden, 2 * self.rows * self.columns)
-        step = 2 * math.pi / box
-        pixel = torch.arange(size) - (size - 1) / 2
-        radius = torch.hypot(ky[:, None], kx[None, :]) / top
-        self.wave_y: Tensor
-        self.wave_x: Tensor
-        self.fade: Tensor
-        self.basis_y: Tensor
-        self.basis_x: Tensor
-        self.register_buffer("wave_y", step * ky, persistent=False)
-        self.register_buffer("wave_x", step * kx, persistent=False)
-        self.register_buffer(
-            "fade", 0.1 * torch.exp(-2 * radius**2) * (radius <= 1.001), persistent=False
-        )
-        cos_y, sin_y = torch.cos(step * ky[:, None] * pixel), torch.sin(step * ky[:, None] * pixel)
-        cos_x, sin_x = torch.cos(step * kx[:, None] * pixel), torch.sin(step * kx[:, None] * pixel)
-        basis_x = torch.cat([torch.cat([cos_x, sin_x], 1), torch.cat([-sin_x, cos_x], 1)])
-        basis_y = torch.stack([cos_y, -sin_y], 1).reshape(-1, size).T
-        self.register_buffer("basis_x", basis_x, persistent=False)  # (2 X, 2 P)
-        self.register_buffer("basis_y", basis_y.contiguous(), persistent=False)  # (P, 2 Y)
-
-    def _coefficients(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary coefficients (..., Y, X) from the perceptron's output."""
-        c = output.unflatten(-1, (2, self.rows, self.columns)) * self.fade
-        return c.select(-3, 0), c.select(-3, 1)
-
-    def _turned(self, c: tuple[Tensor, Tensor], shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply coefficients by ``exp(-i k.shift)``."""
-        phase = (shift[:, :1] * self.wave_y)[:, :, None] + (shift[:, 1:] * self.wave_x)[:, None, :]
-        cos, sin = torch.cos(phase), torch.sin(phase)  # (B, Y, X)
-        return c[0] * cos + c[1] * sin, c[1] * cos - c[0] * sin
-
-    def _evaluate(self, c: tuple[Tensor, Tensor]) -> Tensor:
-        """Sum the series on the pixels, (..., Y, X) to (..., P, P)."""
-        along_x = torch.cat(c, -1) @ self.basis_x  # (..., Y, 2 P): real, imaginary
-        stacked = along_x.reshape(*along_x.shape[:-2], 2 * self.rows, self.size)
-        return self.basis_y @ stacked
-
-    def forward(self, z: Tensor, shift: Tensor) -> Tensor:
-        """Patterns (B, P, P) of latents (B, K), moved by shifts (B, 2) [px]."""
-        return self._evaluate(self._turned(self._coefficients(self.net(z)), shift))
-
-    def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
-        """Return the patterns with their derivatives by shift and, if wanted, by latents."""
-        output, by_z = _latent_derivatives(self.net, z) if latents else (self.net(z), ())
-        real, imag = self._turned(self._coefficients(output), shift)
-        waves = (self.wave_y[:, None], self.wave_x[None, :])
-        series = [(real, imag)]
-        series += [(imag * wave, -real * wave) for wave in waves]  # times -i k
-        series += [self._turned(self._coefficients(column), shift) for column in by_z]
-        pattern, *by = (self._evaluate(c) for c in series)
-        by_latent = torch.stack(by[2:], 1) if latents else pattern[:, None][:, :0]
-        return Linearised(pattern, torch.stack(by[:2], 1), by_latent)
-
-
-class CoordinateDecoder(nn.Module):
-    """Pixel coordinates minus shift, and latents, through a network (arXiv:2106.12472)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        size = config.patch_size_px
-        pixel = torch.arange(size) - (size - 1) / 2
-        # Coordinates in a unit that gives features of atomic size from the start.
-        self.size, self.unit = size, size / 12
-        self.grid: Tensor
-        self.register_buffer(
-            "grid", torch.cartesian_prod(pixel, pixel) / self.unit, persistent=False
-        )
-        self.from_points = nn.Linear(2, config.hidden)
-        self.from_latents = nn.Linear(config.latent_dim, config.hidden, bias=False)
-        self.net = nn.Sequential(
-            nn.Tanh(),
-            nn.Linear(config.hidden, config.hidden),
-            nn.Tanh(),
-            nn.Linear(config.hidden, config.hidden),
-            nn.Tanh(),
-            nn.Linear(config.hidden, 1),
-        )
-
-    def _through(self, z: Tensor, points: Tensor) -> Tensor:
-        """Values (B, M) at points (B, M, 2) in the decoder's unit."""
-        hidden = self.from_points(points) + self.from_latents(z)[:, None]
-        values: Tensor = self.net(hidden)
-        return values[..., 0]
-
-    def forward(self, z: Tensor, shift: Tensor) -> Tensor:
-        """Patterns (B, P, P) of latents (B, K), moved by shifts (B, 2) [px]."""
-        points = self.grid - shift[:, None] / self.unit
-        pattern: Tensor = self._through(z, points).unflatten(1, (self.size, self.size))
-        return pattern
-
-    def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
-        """Return the patterns with their derivatives by shift and, if wanted, by latents."""
-        points = self.grid - shift[:, None] / self.unit
-        hidden = self.from_points(points) + self.from_latents(z)[:, None]
-        directions = [*(-self.from_points.weight.T / self.unit)]
-        directions += [*self.from_latents.weight.T] if latents else []
-        # One by one: the hidden values of all pixels are large.
-        series = [_forward(self.net, hidden, along) for along in directions]
-        shape = (self.size, self.size)
-        pattern = series[0][0][..., 0].unflatten(1, shape)
-        by = torch.stack([tangent[..., 0] for _, tangent in series], 1).unflatten(2, shape)
-        return Linearised(pattern, by[:, :2], by[:, 2:])
+__all__ = ["DecoderKind", "Encoded", "Invariance", "Linearised", "ModelConfig", "ShiftVAE"]
 
 
 class Encoded(NamedTuple):
     """Means and logarithms of standard deviations of the approximate posterior."""
 
-    shift: Tensor  # (B, 2), pixels from the window's centre
+    pose: Tensor  # (B, A): shift from the window's centre [px], rotation [rad], log scale
     z: Tensor  # (B, K)
-    log_sd_shift: Tensor  # (B, 2), of pixels
+    log_sd_pose: Tensor  # (B, A)
     log_sd_z: Tensor  # (B, K)
 
 
 class ShiftVAE(nn.Module):
-    """Shift-invariant variational autoencoder.
+    """Variational autoencoder invariant to shift, and if wanted to rotation and scale.
 
     Patch ``x(r) = D(z)(r - s) + noise``, with ``z ~ N(0, 1)``, ``s ~ N(0, shift_prior_px)`` and
     Gaussian noise of learned variance (M. Ziatdinov, C. Y. Wong, S. V. Kalinin,
-    arXiv:2106.12472). Shifts here are those of the pattern from the window's centre.
+    arXiv:2106.12472). Shifts here are those of the pattern from the window's centre. The *pose*
+    (A parameters) holds the invariances of the configuration in this order: shift (y, x) [px],
+    rotation [rad], logarithm of the scale; rotation and scale are about the pattern's own origin,
+    ``x(r) = D(z)(exp(-l) R(-a) (r - s))``.
 
     Parameters
     ----------
@@ -251,7 +50,7 @@ class ShiftVAE(nn.Module):
     Examples
     --------
     >>> model = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=8))
-    >>> model.decode(torch.zeros(3, 2), torch.zeros(3, 2)).shape
+    >>> model.decode(torch.zeros(3, 2)).shape
     torch.Size([3, 16, 16])
     """
 
@@ -261,25 +60,31 @@ class ShiftVAE(nn.Module):
         latents = config.latent_dim
         # The pattern is band-limited, so the encoder loses nothing by reading pixels two by two.
         self.binning = 2 if config.patch_size_px >= 16 else 1
-        side = config.patch_size_px // self.binning
+        pool = nn.AvgPool2d if config.dimensions == 2 else nn.AvgPool1d
+        inputs = (config.patch_size_px // self.binning) ** config.dimensions
         self.encoder = nn.Sequential(
-            nn.AvgPool2d(self.binning),
+            pool(self.binning),
             nn.Flatten(),
-            _perceptron(side * side, config.hidden, 2 * (2 + latents)),
+            perceptron(inputs, config.hidden, 2 * (config.pose_dim + latents)),
         )
-        self.decoder: FourierDecoder | CoordinateDecoder = (
-            FourierDecoder(config) if config.decoder == "fourier" else CoordinateDecoder(config)
+        fourier = FourierDecoder if config.dimensions == 2 else FourierLine
+        self.decoder: Decoder = (
+            fourier(config) if config.decoder == "fourier" else CoordinateDecoder(config)
         )
         self.variance: Tensor
         self.gauge: Tensor
+        self.pose_prior: Tensor
+        self.grid: Tensor
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("gauge", torch.eye(latents))  # signed permutation of the latents
+        self.register_buffer("pose_prior", torch.tensor(config.pose_priors), persistent=False)
+        self.register_buffer("grid", pixel_grid(config.window), persistent=False)
         # Set by gauge.fix_gauge: mean pattern, its central feature [px], maximum or minimum.
         self.template: Tensor
         self.origin: Tensor
         self.polarity: Tensor
-        self.register_buffer("template", torch.zeros(config.patch_size_px, config.patch_size_px))
-        self.register_buffer("origin", torch.zeros(2))
+        self.register_buffer("template", torch.zeros(config.window))
+        self.register_buffer("origin", torch.zeros(config.dimensions))
         self.register_buffer("polarity", torch.ones(()))
         if generator is not None:
             self._initialise(generator)
@@ -294,27 +99,69 @@ class ShiftVAE(nn.Module):
                     layer.bias.uniform_(-bound, bound, generator=generator)
 
     def encode(self, patches: Tensor) -> Encoded:
-        """Approximate posterior of normalised patches (B, P, P)."""
+        """Approximate posterior of normalised windows (B, *W)."""
         mean, log_sd = self.encoder(patches[:, None]).chunk(2, dim=1)
         log_sd = log_sd.clamp(-8.0, 3.0) - 2.0  # starts narrow, so that the mean is learned first
-        prior = self.config.shift_prior_px
+        pose = self.config.pose_dim
         return Encoded(
-            mean[:, :2] * prior,
-            mean[:, 2:] @ self.gauge,
-            log_sd[:, :2] + math.log(prior),
-            log_sd[:, 2:] @ self.gauge.abs(),
+            mean[:, :pose] * self.pose_prior,
+            mean[:, pose:] @ self.gauge,
+            log_sd[:, :pose] + self.pose_prior.log(),
+            log_sd[:, pose:] @ self.gauge.abs(),
         )
 
-    def decode(self, z: Tensor, shift: Tensor) -> Tensor:
-        """Normalised patches (B, P, P) of latents (B, K) and shifts (B, 2) [px]."""
-        pattern: Tensor = self.decoder(z @ self.gauge.T, shift)
+    def placed(self, pose: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Shift (B, D) [px], and rotation [rad] and log scale (B, 2) or None, of poses (B, A)."""
+        config, count = self.config, self.config.shift_dim
+        shift = pose[:, :count] if count else pose.new_zeros(len(pose), config.dimensions)
+        if config.pose_dim == count:
+            return shift, None
+        return shift, self.turn(pose[:, count:])
+
+    def turn(self, values: Tensor) -> Tensor:
+        """Rotation [rad] and log scale (B, 2) from those of them that the model has, (B, T)."""
+        zero = torch.zeros_like(values[:, 0])
+        rotation = values[:, 0] if "rotation" in self.config.invariances else zero
+        scale = values[:, -1] if "scale" in self.config.invariances else zero
+        return torch.stack([rotation, scale], 1)
+
+    def decode(self, z: Tensor, pose: Tensor | None = None) -> Tensor:
+        """Normalised windows (B, *W) of latents (B, K) and poses (B, A), by default all zero."""
+        if pose is None:
+            pose = z.new_zeros(len(z), self.config.pose_dim)
+        pattern: Tensor = self.decoder(z @ self.gauge.T, *self.placed(pose))
         return pattern
 
-    def linearise(self, z: Tensor, shift: Tensor, *, latents: bool = True) -> Linearised:
-        """Return decoded patches and their derivatives by shift and, if wanted, by latents."""
+    def linearise(self, z: Tensor, pose: Tensor, *, latents: bool = True) -> Linearised:
+        """Return decoded windows and their derivatives by pose and, if wanted, by latents."""
+        shift, turn = self.placed(pose)
+        found = self.linearise_at(z, shift, turn, latents=latents)
+        by_pose = found.by_pose if self.config.shift_dim else found.by_pose[:, :0]
+        if turn is not None:
+            by_pose = torch.cat([by_pose, self.by_turn(found.by_pose, shift)], 1)
+        return found._replace(by_pose=by_pose)
+
+    def linearise_at(
+        self, z: Tensor, shift: Tensor, turn: Tensor | None = None, *, latents: bool = True
+    ) -> Linearised:
+        """Return the same for any shift (B, D), with the derivatives by that alone."""
         pattern, by_shift, by_latent = self.decoder.linearise(
-            z @ self.gauge.T, shift, latents=latents
+            z @ self.gauge.T, shift, turn, latents=latents
         )
         if latents:
-            by_latent = torch.einsum("bkij,kl->blij", by_latent, self.gauge)
+            by_latent = torch.einsum("bk...,kl->bl...", by_latent, self.gauge)
         return Linearised(pattern, by_shift, by_latent)
+
+    def by_turn(self, by_shift: Tensor, shift: Tensor) -> Tensor:
+        """Derivatives by rotation and log scale, those in use, from the ones by shift.
+
+        Turning by a small angle moves the pixel at ``(y, x)`` from the pattern's origin by
+        ``(x, -y)`` times that, magnifying it by ``(y, x)``.
+        """
+        away = (self.grid - shift[:, None, None]).movedim(-1, 1)  # (B, 2, P, P)
+        by = []
+        if "rotation" in self.config.invariances:
+            by.append(by_shift[:, 0] * away[:, 1] - by_shift[:, 1] * away[:, 0])
+        if "scale" in self.config.invariances:
+            by.append((by_shift * away).sum(dim=1))
+        return torch.stack(by, 1)

@@ -58,6 +58,11 @@ class Patches:
         return len(self.index)
 
     @property
+    def weight(self) -> None:
+        """All pixels count alike."""
+        return
+
+    @property
     def centre_yx(self) -> NDArray[np.float64]:
         """Centres of the windows, (N, 2) pixels (y, x)."""
         return self.corner_yx.astype(np.float64) + (self.patch_size_px - 1) / 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import Encoded, ShiftVAE
-from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.windows import Windows, prior_centre
 
 REPORT_EVERY_S = 0.1
 STEPS_BY_DEFAULT = 600
@@ -33,7 +33,7 @@ class TrainConfig:
     learning_rate : float
         Peak rate of Adam; it rises over the first tenth of the steps and falls as a cosine.
     kl_shift, kl_content : float
-        Weights of the Kullback-Leibler terms of shift and content latents; 1 is the evidence
+        Weights of the Kullback-Leibler terms of pose and content latents; 1 is the evidence
         lower bound.
     seed : int
         Seed of the initial weights, the batches and the noise.
@@ -84,7 +84,8 @@ class TrainReport:
     reconstruction : float
         Root mean square residual over the standard deviation of the patches' intensity.
     kl_shift : float
-        Kullback-Leibler divergence of the shift from its prior, per patch [nat].
+        Kullback-Leibler divergence of the pose (shift, and rotation and scale where the model has
+        them) from its prior, per patch [nat].
     kl_latents : (K,) float array
         The same for each content latent [nat].
     seconds, seconds_left : float
@@ -142,7 +143,7 @@ def start(model: ShiftVAE, config: TrainConfig) -> TrainState:
 
 def train(
     model: ShiftVAE,
-    patches: Patches,
+    patches: Windows,
     config: TrainConfig,
     state: TrainState | None = None,
 ) -> Iterator[TrainReport]:
@@ -155,7 +156,7 @@ def train(
     ----------
     model : ShiftVAE
         Changed in place.
-    patches : Patches
+    patches : Patches or Spectra
         N windows.
     config : TrainConfig
     state : TrainState, optional
@@ -194,8 +195,9 @@ def train(
     total = epochs * steps_per_epoch
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
+    centre, weight = prior_centre(model, patches), patches.weight
     latents = torch.full((count, model.config.latent_dim), torch.nan)
-    shift = torch.full((count, 2), torch.nan)
+    shift = torch.full(remainder.shape, torch.nan)
     began, first_step = time.perf_counter(), state.step
     spent, reported = state.seconds, began
     model.train()
@@ -209,12 +211,13 @@ def train(
         terms, encoded = _step(
             model,
             patches.gather(rows.numpy()).to(device),
-            remainder[rows].to(device),
             config,
             state,
+            centre=centre[rows].to(device),
+            weight=None if weight is None else weight[rows].to(device),
         )
         latents[rows] = encoded.z.detach().cpu()
-        shift[rows] = encoded.shift.detach().cpu() - remainder[rows]
+        shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
         now = time.perf_counter()
         state.seconds = spent + now - began
@@ -241,21 +244,26 @@ def train(
 def _step(
     model: ShiftVAE,
     x: torch.Tensor,
-    remainder: torch.Tensor,
     config: TrainConfig,
     state: TrainState,
+    *,
+    centre: torch.Tensor,
+    weight: torch.Tensor | None,
 ) -> tuple[torch.Tensor, Encoded]:
-    """One step of Adam; returns loss, mean square residual, KL of shift and of each latent."""
+    """One step of Adam; returns loss, mean square residual, KL of pose and of each latent."""
     encoded = model.encode(x)
-    noise = torch.randn(len(x), 2 + encoded.z.shape[1], generator=state.generator, device=x.device)
-    shift = encoded.shift + encoded.log_sd_shift.exp() * noise[:, :2]
-    z = encoded.z + encoded.log_sd_z.exp() * noise[:, 2:]
-    mean_square = (model.decode(z, shift) - x).square().mean()
+    pose_dim = model.config.pose_dim
+    noise = torch.randn(
+        len(x), pose_dim + encoded.z.shape[1], generator=state.generator, device=x.device
+    )
+    pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
+    z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
+    square = (model.decode(z, pose) - x).square()
+    mean_square = (square if weight is None else square * weight).mean()
     # Slow enough to average over batches, fast enough to follow the fall of the residual.
-    weight = max(0.1, 1 / (1 + state.step))
-    model.variance.lerp_(mean_square.detach(), weight)
-    prior = model.config.shift_prior_px
-    kl_shift = _kl((encoded.shift - remainder) / prior, encoded.log_sd_shift - math.log(prior))
+    model.variance.lerp_(mean_square.detach(), max(0.1, 1 / (1 + state.step)))
+    prior = model.pose_prior
+    kl_shift = _kl((encoded.pose - centre) / prior, encoded.log_sd_pose - prior.log())
     kl_latents = _kl(encoded.z, encoded.log_sd_z)
     pixels = x[0].numel()
     # The constant part makes the reported loss the bound itself.
