@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from skimage.filters import threshold_otsu
 
+from napari_shiftvae.core.indexing import FEWEST_ATOMS, Indexed, index_atoms
+
+PARTS = 3  # to either side, of an image that is no single crystal
+PART_ATOMS = 16  # fewest in a part, or beside the lattice, to look for another crystal in
+STRAY_FRACTION = 0.25  # of the atoms around that are on no site, for them to be another crystal's
+PART_FRACTION = 0.8  # of them on its lattice, for it to be one
 SMALLEST_TURN_RAD = np.deg2rad(1.5)
 SMALLEST_STRETCH = 0.07  # well above the misfit of crystals that grow on one another
 SAME_LENGTH, SAME_CELL = 0.06, 0.15  # by how much vectors of one lattice may differ
@@ -19,7 +27,71 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def relative_rotation(one: Floats, other: Floats) -> float | None:
+def other_crystals(
+    positions: Floats, contrast: Floats | None, indexed: Indexed | None
+) -> str | None:
+    """Say which crystals there are, where there is more than one.
+
+    Parameters
+    ----------
+    positions : (N, 2) array
+        (y, x) [px].
+    contrast : (N,) array or None
+        Of each atom, above zero.
+    indexed : Indexed or None
+        The lattice that was found for all of them.
+
+    Returns
+    -------
+    str or None
+        None where there is one, or none.
+    """
+    rotation = stretch = None
+    if indexed is not None:
+        rotation, stretch = _jumps(positions, indexed.vectors, indexed.index, indexed.basis)
+        stray, beside = indexed.basis < 0, np.zeros(len(positions), dtype=bool)
+        if stray.sum() >= STRAY_FRACTION * PART_ATOMS:
+            near = np.asarray(KDTree(positions).query(positions, k=SMOOTH)[1])
+            beside = stray[near].mean(axis=1) > STRAY_FRACTION
+        if rotation is None and stretch is None and not _crystals(positions, contrast, [beside]):
+            return None
+    extent = np.maximum(np.ptp(positions, axis=0), 1.0)
+    tile = np.minimum((positions - positions.min(axis=0)) * PARTS / extent, PARTS - 1)
+    number = tile.astype(np.int64) @ (PARTS, 1)
+    found = _crystals(positions, contrast, [number == each for each in range(PARTS**2)])
+    pairs = list(combinations(found, 2))
+    turns = [_relative_rotation(one, other) for one, other in pairs]
+    turn = max((each for each in turns if each is not None), default=0.0)
+    if turn < SMALLEST_TURN_RAD and rotation is not None:
+        turn = rotation
+    if turn > SMALLEST_TURN_RAD:
+        return f"two grains, rotated by {np.rad2deg(turn):.0f} degrees against each other"
+    if None in turns:
+        spacings = sorted(np.linalg.norm(each, axis=1).min() for each in pairs[turns.index(None)])
+        return f"two lattices, with spacings of {spacings[0]:.1f} and {spacings[1]:.1f} px"
+    if stretch is not None:
+        return f"two lattices, their spacings different by {100 * np.expm1(stretch):.0f} %"
+    return None
+
+
+def _crystals(
+    positions: Floats, contrast: Floats | None, parts: list[NDArray[np.bool_]]
+) -> list[Floats]:
+    """Lattice vectors (2, 2) of those parts of the atoms that are crystals."""
+    found = []
+    for part in parts:
+        if part.sum() < PART_ATOMS:
+            continue
+        alone = index_atoms(positions[part], None if contrast is None else contrast[part])
+        # A cell as large as the part has room for any stray atoms.
+        if alone is None or alone.basis.max() >= part.sum() / FEWEST_ATOMS:
+            continue
+        if (alone.basis >= 0).mean() >= PART_FRACTION:
+            found.append(alone.vectors)
+    return found
+
+
+def _relative_rotation(one: Floats, other: Floats) -> float | None:
     """Smallest angle by which one lattice is turned against another.
 
     Parameters
@@ -46,7 +118,7 @@ def relative_rotation(one: Floats, other: Floats) -> float | None:
     return float(min(angles)) if angles else None
 
 
-def jumps(
+def _jumps(
     positions: Floats, vectors: Floats, index: Ints, basis: Ints
 ) -> tuple[float | None, float | None]:
     """Rotation and stretch of two crystals that were indexed as one lattice.
@@ -73,17 +145,18 @@ def jumps(
     positions, index, basis = positions[on], index[on], basis[on]
     rotation, stretch = _deformations(positions, vectors, index, basis)
     known = np.isfinite(rotation)
+    if known.sum() < 2 * AROUND:
+        return None, None
+    positions = positions[known]
+    near = np.asarray(KDTree(positions).query(positions, k=AROUND)[1])
     return (
-        _step(positions[known], rotation[known], SMALLEST_TURN_RAD),
-        _step(positions[known], stretch[known], SMALLEST_STRETCH),
+        _step(positions, near, rotation[known], SMALLEST_TURN_RAD),
+        _step(positions, near, stretch[known], SMALLEST_STRETCH),
     )
 
 
-def _step(positions: Floats, quantity: Floats, least: float) -> float | None:
+def _step(positions: Floats, near: Ints, quantity: Floats, least: float) -> float | None:
     """Height of the step between two plateaus of a quantity (N,), if it is `least` or more."""
-    if len(positions) < 2 * AROUND:
-        return None
-    near = np.asarray(KDTree(positions).query(positions, k=AROUND)[1])
     smooth = np.median(quantity[near[:, :SMOOTH]], axis=1)  # keeps steps, unlike a mean
     if np.ptp(smooth) < least:
         return None

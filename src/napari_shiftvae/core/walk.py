@@ -57,8 +57,12 @@ def cell_coordinates(positions: Floats, vectors: Floats, near_px: float) -> Floa
         near, distance_to_known = walk.nearest_known(rest)
         leap = distance_to_known < LEAP * size
         new = walk.step(rest[leap], near[leap], np.ones_like(near[leap], dtype=bool))
-    near, _ = walk.nearest_known(np.arange(len(positions)))
-    return positions - walk.origin_at(positions, near, np.ones_like(near, dtype=bool))
+    weight = walk.known[neighbour] & reachable
+    origin = walk.origin_at(positions, neighbour, weight)
+    alone = np.flatnonzero(weight.sum(axis=1) < 3)
+    near, _ = walk.nearest_known(alone)
+    origin[alone] = walk.origin_at(positions[alone], near, np.ones_like(near, dtype=bool))
+    return positions - origin
 
 
 def _seed(positions: Floats, vectors: Floats, near_px: float) -> int:
@@ -84,14 +88,17 @@ class _Walk:
     tolerance: float
     known: Bools = field(init=False)
     origin: Floats = field(init=False)  # (N, 2), of known atoms
-    taken: set[tuple[int, int]] = field(init=False)
+    taken: Bools = field(init=False)  # (2 R + 1, 2 R + 1), cells that have their atom
 
     def start(self, seed: int) -> None:
         """Put the seed on the lattice point (0, 0)."""
         self.known = np.zeros(len(self.positions), dtype=bool)
         self.origin = np.zeros_like(self.positions)
         self.known[seed], self.origin[seed] = True, self.positions[seed]
-        self.taken = {(0, 0)}
+        cells = (self.positions - self.positions[seed]) @ np.linalg.inv(self.vectors)
+        reach = 2 * int(np.abs(cells).max()) + 8  # more than any lattice may stretch
+        self.taken = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=bool)
+        self.taken[reach, reach] = True
 
     def nearest_known(self, rows: Ints) -> tuple[Ints, Floats]:
         """Up to a dozen known atoms (C, k) nearest each of `rows`, distance (C,) of the first."""
@@ -119,14 +126,16 @@ class _Walk:
         index = np.rint((self.positions[rows] - expected) @ np.linalg.inv(self.vectors))
         origin = self.positions[rows] - index @ self.vectors
         miss = np.linalg.norm(origin - expected, axis=1)
-        new = []
-        for i in np.argsort(miss):
-            if miss[i] > self.tolerance:
-                break
-            site = (int(index[i, 0]), int(index[i, 1]))
-            if site not in self.taken:
-                self.taken.add(site)
-                new.append(i)
+        reach = len(self.taken) // 2
+        cell = index.astype(np.int64) + reach
+        order = np.argsort(miss)  # of several atoms for one cell, the best
+        order = order[(miss[order] <= self.tolerance)]
+        order = order[((cell[order] >= 0) & (cell[order] <= 2 * reach)).all(axis=1)]
+        order = order[~self.taken[tuple(cell[order].T)]]
+        _, first = np.unique(cell[order] @ (len(self.taken), 1), return_index=True)
+        new = order[first]
+        self.taken[tuple(cell[new].T)] = True
         self.known[rows[new]] = True
         self.origin[rows[new]] = origin[new]
-        return rows[np.array(new, dtype=np.int64)]
+        found: Ints = rows[new]
+        return found
