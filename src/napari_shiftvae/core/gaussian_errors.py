@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_shiftvae.core.gaussian_fit import LEVEL, JointFit
+from napari_shiftvae.core.gaussian_fit import JointFit
+from napari_shiftvae.core.gaussian_scene import LEVEL
 
 MOST_NEIGHBOURS = 8
 CLUSTERS = 256  # solved at once

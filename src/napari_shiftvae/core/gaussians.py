@@ -12,7 +12,8 @@ from scipy.spatial import KDTree
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gaussian_errors import covariances, shapes
-from napari_shiftvae.core.gaussian_fit import HEIGHT, LEVEL, JointFit, fit
+from napari_shiftvae.core.gaussian_fit import JointFit, fit
+from napari_shiftvae.core.gaussian_scene import HEIGHT, LEVEL
 from napari_shiftvae.core.images import as_float_image
 from napari_shiftvae.core.lattice import neighbour_distance
 
@@ -320,7 +321,7 @@ def _start(
 
     def values(offsets: NDArray[np.int_]) -> Floats:
         at = (rough + offsets).clip(0, last)
-        return np.nan_to_num(flat[at[..., 0], at[..., 1]].astype(np.float64), nan=0.0)
+        return np.asarray(np.nan_to_num(flat[at[..., 0], at[..., 1]].astype(np.float64), nan=0.0))
 
     around = np.sort(
         values(
@@ -337,7 +338,7 @@ def _start(
     return start
 
 
-def _judged(
+def _judged(  # noqa: PLR0917
     flat: FloatImage,
     positions: Floats,
     found: JointFit,
@@ -354,7 +355,11 @@ def _judged(
     missing[cut], outside[cut] = _missing(flat, positions[cut], sigma)
     moved = np.hypot(*(parameters[:, :2] - positions).T)
     tree = KDTree(positions)
-    apart = tree.query(positions, k=2)[0][:, 1] if len(positions) > 1 else np.full(1, np.inf)
+    apart = (
+        np.asarray(tree.query(positions, k=2)[0])[:, 1]
+        if len(positions) > 1
+        else np.full(1, np.inf)
+    )
     gone = moved > 0.5 * np.minimum(apart, 6 * sigma)
     now = KDTree(parameters[:, :2]).query_pairs(max(1.0, 0.7 * sigma), output_type="ndarray")
     # Of two columns in one place it is the one that went farther that has gone astray.
