@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the main task (default 3)")
     parser.add_argument("--pyroved", metavar="PYTHON", help="Python that has pyroVED 0.3.0")
     parser.add_argument("--pyroved-epochs", default="5", metavar="N")
+    parser.add_argument("--atomap", metavar="PYTHON", help="Python that has Atomap 0.4.2")
     parser.add_argument("--record", action="store_true", help=f"write docs/{PAGE.name}")
     chosen = parser.parse_args()
     quick = ["--quick"] if chosen.quick else []
@@ -55,6 +56,7 @@ def main() -> None:
         run("gui_stall.py", *quick),
         run("training_time.py", *quick),
         run("shiftvae.py", *task),
+        run("atom_refinement.py", *quick, *(["--atomap", chosen.atomap] if chosen.atomap else [])),
     ]
     if not all(succeeded for succeeded, _ in done):
         sys.exit(1)
