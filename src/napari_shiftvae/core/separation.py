@@ -67,20 +67,21 @@ def estimate_separation(
     empty = np.isnan(middle).mean() > 0.5 or np.nanmin(middle) == np.nanmax(middle)
     flat, masked, _, white = prepare(pixels if empty else middle, dark)
     levels = []
-    for scale, blurred, response, step in _scale_space(flat):
+    for scale, blurred, response, step, first in _scale_space(flat):
         rough, height = find_maxima(response, reach=1)
         if masked is not None and len(rough):
-            valid = ~masked[tuple((rough * step).T)]
+            valid = ~masked[tuple((rough * step + first).astype(np.int64).T)]
             rough, height = rough[valid], height[valid]
         if len(rough) < FEWEST:
             break
         level = _Level(
-            positions=sub_pixel(response, rough) * step,
+            positions=sub_pixel(response, rough) * step + first,
             height=height,
             strong=float(np.percentile(height[height >= np.median(height)], 90)),
             noise=white * noise_gain(scale),
             blurred=blurred,
             step=step,
+            first=first,
         )
         levels.append(level)
 
@@ -175,24 +176,28 @@ class _Level(NamedTuple):
     noise: float  # standard deviation of heights by white noise
     blurred: FloatImage
     step: int  # pixels per sample of `blurred`
+    first: Positions  # (2,) place of its first sample [px]
 
     def dips_between(self, one: Positions, other: Positions) -> NDArray[np.bool_]:
         """Whether the image is darker half way between two positions, (N, 2) each, than at them.
 
         Two maxima on the rim of one flat-topped column are not two columns.
         """
-        ends_and_middle = np.stack([one, other, (one + other) / 2]) / self.step
+        ends_and_middle = (np.stack([one, other, (one + other) / 2]) - self.first) / self.step
         y, x = np.moveaxis(np.rint(ends_and_middle).astype(np.int64), -1, 0)
         first, second, middle = self.blurred[y, x]
         return np.asarray(2 * middle + 0.02 * self.strong < first + second)
 
 
-def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, FloatImage, int]]:
-    """Narrow width [px], image blurred by it, difference of Gaussians, pixels per sample.
+def _scale_space(
+    image: FloatImage,
+) -> Iterator[tuple[float, FloatImage, FloatImage, int, Positions]]:
+    """Narrow width [px], blurred image, difference of Gaussians, step and first sample [px].
 
     Widths grow by a quarter octave; after each octave the image is halved, as it is smooth.
+    Halving is symmetric, so that a turned image gives the same.
     """
-    ratio, step = 2**0.25, 1
+    ratio, step, first = 2**0.25, 1, np.zeros(2)
     widths = [0.75]
     blurred = [ndimage.gaussian_filter(image, widths[0])]
     while min(blurred[0].shape) >= 24:
@@ -202,10 +207,21 @@ def _scale_space(image: FloatImage) -> Iterator[tuple[float, FloatImage, FloatIm
             widths.append(widths[-1] * ratio)
         for narrow in range(4):
             difference = blurred[narrow] - blurred[narrow + 3]
-            yield widths[narrow] * step, blurred[narrow], difference, step
-        blurred = [level[::2, ::2] for level in blurred[4:]]
+            yield widths[narrow] * step, blurred[narrow], difference, step, first
+        even = np.array(blurred[0].shape) % 2 == 0
+        first = first + 0.5 * step * even
+        blurred = [_halved(level) for level in blurred[4:]]
         widths = [width / 2 for width in widths[4:]]
         step *= 2
+
+
+def _halved(image: FloatImage) -> FloatImage:
+    """Every second sample of odd lengths, means of pairs of even ones."""
+    for axis, length in enumerate(image.shape):
+        lines = np.moveaxis(image, axis, 0)
+        lines = lines[::2] if length % 2 else np.float32(0.5) * (lines[::2] + lines[1::2])
+        image = np.moveaxis(lines, 0, axis)
+    return np.ascontiguousarray(image, dtype=np.float32)
 
 
 def regularity_score(positions: Positions, *, penalty: float, trusted: float = 1.0) -> float:
@@ -233,7 +249,8 @@ def _shell(positions: Positions, nearest: float) -> float:
     """
     pairs = KDTree(positions).query_pairs(1.25 * nearest, output_type="ndarray")
     distances = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    return float(np.median(distances[distances > 0.75 * nearest]))
+    shell = distances[distances > 0.75 * nearest]
+    return float(np.median(shell)) if len(shell) else nearest
 
 
 def _regular(distances: NDArray[np.float64]) -> float:

@@ -64,7 +64,8 @@ def level_lines(image: FloatImage, noise: float) -> FloatImage:
         terms = fft.dct(means - slope, norm="ortho")
         fine = np.abs(terms[len(terms) // 2 :])
         offset_sd = float(np.median(fine)) / 0.6745
-        stands_out = offset_sd > 2 * noise / np.sqrt(image.shape[1 - axis])
+        least = 2 * noise / np.sqrt(image.shape[1 - axis])
+        stands_out = offset_sd > max(least, ROUNDING * np.abs(terms).max())
         white = np.mean(fine > 3 * offset_sd) < 0.05
         if len(terms) >= FEWEST_LINES and stands_out and white:
             terms /= 1 + (terms / (4 * offset_sd)) ** 4
