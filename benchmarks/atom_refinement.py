@@ -86,8 +86,8 @@ GEOMETRIES = {
 
 
 def rms(values: NDArray[np.float64]) -> float:
-    """Root mean square."""
-    return float(np.sqrt(np.mean(np.square(values))))
+    """Root mean square, NaN of nothing."""
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else float("nan")
 
 
 def atomap(
