@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import displacement
 from napari_shiftvae.core.lattice import NoLattice, fit_lattice, neighbour_distance
+from napari_shiftvae.core.simulate import perovskite
 
 CRYSTALS = {
     # lattice vectors (y, x) [px] and places of the atoms in the cell, as fractions of them
@@ -180,6 +182,52 @@ def test_polar_domains_keep_one_sublattice_and_give_their_displacement():
     np.testing.assert_allclose(moved[: len(a)], 0, atol=0.15)
 
 
+def test_vacancies_and_extra_atoms_are_listed():
+    vectors, cell, place, ideal = crystal("honeycomb", cells=16, deform=turn(0.3))
+    inner = np.flatnonzero((np.abs(cell + 0.5) < 5.5).all(axis=1))
+    gone = np.random.default_rng(0).choice(inner, 12, replace=False)
+    # the lattice is bent, so that the ideal one is far from where vacancies are
+    u = (ideal - ideal.mean(axis=0)) / np.ptp(ideal, axis=0)
+    bent = ideal + 12.0 * np.column_stack([u[:, 1] ** 2, -u[:, 0] * u[:, 1]])
+    middles = bent[inner[:3]] + np.array([2 / 3, 2 / 3]) @ vectors  # of hexagons
+    keep = np.delete(np.arange(len(ideal)), gone)
+    atoms = np.concatenate([bent[keep], middles, [[np.nan, 1.0]]])
+    lattice = fit_lattice(atoms)
+    assert lattice.extra.tolist() == [len(keep), len(keep) + 1, len(keep) + 2]
+    assert lattice.vacancy_yx.shape == (12, 2)
+    order = cKDTree(lattice.vacancy_yx).query(bent[gone])[1]
+    assert sorted(order) == list(range(12))
+    np.testing.assert_allclose(lattice.vacancy_yx[order], bent[gone], atol=0.5)
+    ideal_place = (
+        lattice.origin_yx
+        + lattice.vacancy_index @ np.stack([lattice.a_yx, lattice.b_yx])
+        + lattice.basis_yx[lattice.vacancy_basis]
+    )
+    assert np.linalg.norm(ideal_place[order] - bent[gone], axis=1).max() > 0.8
+    # the same sublattice as the atoms that were taken away
+    sublattice = {place[k]: b for k, b in zip(keep, lattice.basis, strict=False)}
+    assert [sublattice[k] for k in place[gone]] == lattice.vacancy_basis[order].tolist()
+
+
+def test_neither_holes_at_the_border_nor_a_slanted_border_are_vacancies():
+    _, _, _, positions = crystal("hexagonal", cells=24, deform=turn(0.2))
+    low, high = positions.mean(axis=0) - 110, positions.mean(axis=0) + 110
+    inside = positions[((positions > low) & (positions < high)).all(axis=1)]
+    assert len(fit_lattice(inside).vacancy_yx) == 0
+    edge = np.argsort(inside[:, 0])[[3, 7]]
+    lattice = fit_lattice(np.delete(inside, edge, axis=0))
+    assert len(lattice.vacancy_yx) == 0
+    assert len(lattice.extra) == 0
+
+
+def test_neighbouring_vacancies_count_each():
+    _, _, _, positions = crystal("square", cells=14)
+    middle = np.argsort(np.linalg.norm(positions - positions.mean(axis=0), axis=1))[:4]
+    lattice = fit_lattice(np.delete(positions, middle, axis=0))
+    found = lattice.vacancy_yx[np.lexsort(lattice.vacancy_yx.T)]
+    np.testing.assert_allclose(found, positions[middle][np.lexsort(positions[middle].T)], atol=1e-6)
+
+
 def test_order_of_the_atoms_does_not_matter():
     _, _, _, positions = crystal("honeycomb")
     shuffled = np.random.default_rng(0).permutation(len(positions))
@@ -210,7 +258,7 @@ def test_liquid_has_no_lattice():
     for place in rng.uniform(0, 400, (6000, 2)):
         if not len(kept) or np.hypot(*(kept - place).T).min() > 14:
             kept = np.vstack([kept, place])
-    assert isinstance(fit_lattice(kept), NoLattice)
+    assert fit_lattice(kept).reason.startswith("no lattice: no two translations")
 
 
 @pytest.mark.parametrize("name", ["square", "hexagonal", "honeycomb"])
@@ -222,6 +270,85 @@ def test_two_grains_are_not_one_lattice(name, angle):
     border = one[:, 1].mean()
     positions = [one[one[:, 1] < border - 5], other[other[:, 1] > border + 5]]
     assert isinstance(fit_lattice(np.concatenate(positions)), NoLattice)
+
+
+def grains(name, degrees, *, shape, noise, seed=0, stretch=1.0):
+    """Two crystals in a square of 360 px, half of it each or one in a corner of 16 %."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 1)
+    sides = []
+    for extra, scale in ((0.0, 1.0), (np.deg2rad(degrees), stretch)):
+        origin = rng.uniform(180, 194, 2)
+        sides.append(crystal(name, cells=60, deform=scale * turn(angle + extra), origin=origin)[3])
+    if shape == "half":
+        across = turn(rng.uniform(0, 2 * np.pi))[0]
+        depth = [(each - 180) @ across for each in sides]
+    else:
+        depth = [each.max(axis=1) - 0.4 * 360 for each in sides]
+    atoms = np.concatenate([sides[0][depth[0] > 3.5], sides[1][depth[1] < -3.5]])
+    atoms = atoms[((atoms >= 0) & (atoms < 360)).all(axis=1)]
+    return atoms + noise * 14 * rng.standard_normal(atoms.shape)
+
+
+@pytest.mark.parametrize("name", ["square", "hexagonal"])
+@pytest.mark.parametrize("shape", ["half", "corner"])
+@pytest.mark.parametrize(
+    ("degrees", "noise"), [(3, 0.03), (6, 0.05), (10, 0.02), (20, 0.05), (30, 0.02)]
+)
+def test_two_grains_are_named_with_their_angle(name, shape, degrees, noise):
+    fitted = fit_lattice(grains(name, degrees, shape=shape, noise=noise))
+    assert isinstance(fitted, NoLattice)
+    words = fitted.reason.split()
+    assert words[:4] == ["two", "grains,", "rotated", "by"]
+    assert float(words[4]) == pytest.approx(degrees, abs=max(1, 0.15 * degrees))
+
+
+@pytest.mark.parametrize("stretch", [1.1, 1.35, 1.6])
+@pytest.mark.parametrize("shape", ["half", "corner"])
+def test_two_spacings_are_named(shape, stretch):
+    fitted = fit_lattice(grains("square", 0, shape=shape, noise=0.03, stretch=stretch))
+    words = fitted.reason.split()
+    assert words[:2] == ["two", "lattices,"]
+    assert float(words[-2]) == pytest.approx(14 * stretch, rel=0.04)
+
+
+@pytest.mark.parametrize("name", ["square", "hexagonal"])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("cells", [12, 28])
+@pytest.mark.parametrize("how", ["bent", "wave", "misfit", "gap", "vacancies", "stray"])
+def test_one_crystal_is_one(name, noise, cells, how):
+    rng = np.random.default_rng(1)
+    atoms = crystal(name, cells=cells, deform=turn(0.3))[3]
+    size = np.ptp(atoms, axis=0)
+    y, x = ((atoms - atoms.mean(axis=0)) / size).T
+    bend = np.deg2rad(6) * size
+    if how == "bent":
+        atoms = atoms + bend * np.column_stack([x * x / 2, -y * x])
+    elif how == "wave":
+        atoms = atoms + bend / np.pi * np.column_stack([np.sin(np.pi * x), 0 * x])
+    elif how == "misfit":  # an interface of two materials, 3 % apart
+        atoms = atoms + 0.03 * size * np.column_stack([np.maximum(y, 0), 0 * y])
+    elif how == "gap":
+        atoms = atoms[np.abs(x) > 0.04]
+    elif how == "vacancies":
+        atoms = atoms[rng.random(len(atoms)) > 0.1]
+    stray = rng.uniform(atoms.min(axis=0), atoms.max(axis=0), (len(atoms) // 10, 2))
+    atoms = atoms + noise * 14 * rng.standard_normal(atoms.shape)
+    if how == "stray":
+        atoms = np.concatenate([atoms, stray])
+    fitted = fit_lattice(atoms)
+    assert not isinstance(fitted, NoLattice), fitted.reason
+    assert fitted.fraction > 0.85
+
+
+@pytest.mark.parametrize("sublattice", ["A", "B", "both"])
+def test_ferroelectric_domains_are_one_crystal(sublattice):
+    truth = perovskite(rng=np.random.default_rng(2), shape=(400, 400), displacement_nm=0.05).truth
+    rows = np.ones(len(truth), dtype=bool)
+    if sublattice != "both":
+        rows = (truth["sublattice"] == sublattice).to_numpy()
+    fitted = fit_lattice(truth.loc[rows, ["y_px", "x_px"]])
+    assert not isinstance(fitted, NoLattice), fitted.reason
 
 
 @pytest.mark.parametrize(
@@ -237,6 +364,8 @@ def test_two_grains_are_not_one_lattice(name, angle):
     ids=["none", "one", "row", "slanted row", "all in one place", "nan"],
 )
 def test_too_little_for_a_lattice(positions):
+    if np.isfinite(positions).all(axis=-1).sum() < 8:
+        assert fit_lattice(positions).reason == "no lattice: fewer than 8 atoms"
     assert isinstance(fit_lattice(positions), NoLattice)
 
 

@@ -53,7 +53,10 @@ def other_crystals(
         if stray.sum() >= STRAY_FRACTION * PART_ATOMS:
             near = np.asarray(KDTree(positions).query(positions, k=SMOOTH)[1])
             beside = stray[near].mean(axis=1) > STRAY_FRACTION
-        if rotation is None and stretch is None and not _crystals(positions, contrast, [beside]):
+        own = _crystals(positions, contrast, [beside])
+        turns = [_relative_rotation(indexed.vectors, each) for each in own]
+        one = all(turn is not None and turn < SMALLEST_TURN_RAD for turn in turns)
+        if rotation is None and stretch is None and one:
             return None
     extent = np.maximum(np.ptp(positions, axis=0), 1.0)
     tile = np.minimum((positions - positions.min(axis=0)) * PARTS / extent, PARTS - 1)
