@@ -1,0 +1,244 @@
+"""Polar displacement: an atom against the middle of its cage."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from napari_shiftvae.core.errors import InputError
+
+__all__ = ["Polarisation", "against_cage", "against_neighbours"]
+
+Zero = Literal["as read", "mean", "domains"]
+
+MOST_NEIGHBOURS = 12
+SHELL_WIDTH = 1.25  # atoms up to this times the typical distance belong to the shell
+# In standard deviations. Two normal distributions show two maxima from 2 on: K. M. Ashman, C. M.
+# Bird, S. E. Zepf, Astronomical Journal 108, 2348 (1994), doi:10.1086/117248
+CLEAN_SEPARATION = 3.0
+FEWEST = 20  # atoms of a sublattice, to look for domains among
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Polarisation:
+    """Displacement of atoms against their cages, to which polarisation is proportional.
+
+    Attributes
+    ----------
+    yx_px, sd_yx_px : (N, 2) arrays
+        Displacement (y, x) and its standard deviation [px]; NaN where it is not known.
+    zero_yx_px : (S, 2) array
+        What was taken off for each sublattice [px]: the displacement that counts as no
+        polarisation.
+    sentence : str
+        How it was worked out, and what was taken off, for the user.
+    """
+
+    yx_px: Floats
+    sd_yx_px: Floats
+    zero_yx_px: Floats
+    sentence: str
+
+
+def against_cage(
+    atom_yx: ArrayLike,
+    cage_yx: ArrayLike,
+    *,
+    sublattice: ArrayLike | None = None,
+    zero: Zero | NDArray[np.bool_] = "domains",
+    atom_sd_yx_px: ArrayLike = 0.0,
+    cage_sd_yx_px: ArrayLike = 0.0,
+) -> Polarisation:
+    """Central atom against the whole pattern around it.
+
+    The gauge of a run leaves a constant open: the mean central atom of all patches counts as
+    undisplaced, and every sublattice has its own. It is taken off here, and stated.
+
+    The cage is everything in the patch but its central atom. Where that holds like atoms too, which
+    move along, the displacement comes out smaller than against the unlike neighbours alone: choose
+    patches that end before the next like atom.
+
+    Parameters
+    ----------
+    atom_yx : (N, 2) array-like
+        Central atoms (y, x) [px]: ``run.atom_yx``.
+    cage_yx : (N, 2) array-like
+        Whole patterns, pick plus shift (y, x) [px].
+    sublattice : (N,) array-like, optional
+        Sublattice of each atom, of any type; all are of one by default.
+    zero : {"domains", "mean", "as read"} or (N,) bool array
+        What counts as zero, in each sublattice: the midpoint between two opposite domains,
+        however large each is, which leaves things as read where there are no two; the mean of
+        all, which is right where the domains are equally large; nothing taken off; or the mean of
+        the atoms marked in an array, which are known to be unpolar.
+    atom_sd_yx_px, cage_sd_yx_px : (N, 2) array-like or float
+        Standard deviations of the two [px], taken as independent.
+
+    Returns
+    -------
+    Polarisation
+
+    Raises
+    ------
+    InputError
+        `zero` marks no atom of a sublattice.
+
+    Examples
+    --------
+    >>> cage = np.mgrid[:6, :6].reshape(2, -1).T * 10.0
+    >>> up = cage[:, 1] > 35
+    >>> atom = cage + (0.2, 0.0) + np.where(up, -1.0, 1.0)[:, None] * (1.5, 0.0)
+    >>> found = against_cage(atom, cage)
+    >>> found.zero_yx_px.round(3), found.yx_px[up][0].round(3) + 0.0
+    (array([[0.2, 0. ]]), array([-1.5,  0. ]))
+    """
+    atom, cage = (np.asarray(each, dtype=np.float64).reshape(-1, 2) for each in (atom_yx, cage_yx))
+    if atom.shape != cage.shape:
+        raise InputError(f"atom_yx has {len(atom)} rows and cage_yx {len(cage)}; give one each.")
+    kind = np.zeros(len(atom), dtype=np.int64)
+    names: list[str] = [""]
+    if sublattice is not None:
+        labels, kind = np.unique(np.asarray(sublattice).astype(str), return_inverse=True)
+        names = [f" of {name}" for name in labels]
+    moved = atom - cage
+    offset, told = np.zeros((len(names), 2)), []
+    for number, name in enumerate(names):
+        mine = (kind == number) & np.isfinite(moved).all(axis=1)
+        offset[number], how = _zero(moved, mine, zero, name)
+        y, x = offset[number]
+        told.append(f"({y:.3f}, {x:.3f}) px{name}, {how}" if how else f"nothing{name}")
+    sd = np.hypot(np.asarray(atom_sd_yx_px), np.asarray(cage_sd_yx_px))
+    return Polarisation(
+        yx_px=moved - offset[kind],
+        sd_yx_px=np.where(np.isfinite(moved), sd, np.nan),
+        zero_yx_px=offset,
+        sentence=f"Central atom against its cage. Taken off (y, x): {'; '.join(told)}.",
+    )
+
+
+def against_neighbours(
+    positions_yx: ArrayLike,
+    cage_yx: ArrayLike,
+    *,
+    count: int | None = None,
+    sd_yx_px: ArrayLike = 0.0,
+    cage_sd_yx_px: ArrayLike = 0.0,
+) -> Polarisation:
+    """Atoms of one sublattice against the mean of their nearest neighbours of another.
+
+    Parameters
+    ----------
+    positions_yx : (N, 2) array-like
+        Atoms in the cages, such as the B columns of a perovskite (y, x) [px].
+    cage_yx : (M, 2) array-like
+        Atoms that make the cages, such as its A columns (y, x) [px].
+    count : int, optional
+        Atoms in a complete cage; by default those of the nearest shell, which ends where the
+        distance of the next neighbour leaps most (4 in a perovskite, 3 in graphene).
+    sd_yx_px, cage_sd_yx_px : (N, 2) and (M, 2) array-likes or floats
+        Standard deviations of the positions [px].
+
+    Returns
+    -------
+    Polarisation
+        NaN where the cage is not complete: at borders and beside vacancies. The zero is that of
+        the symmetric cage: nothing is taken off.
+
+    Raises
+    ------
+    InputError
+        There are fewer atoms than a cage needs.
+
+    Examples
+    --------
+    >>> cage = np.mgrid[:4, :5].reshape(2, -1).T * 20.0
+    >>> inside = np.mgrid[:3, :4].reshape(2, -1).T * 20.0 + (11.0, 10.0)
+    >>> found = against_neighbours(inside, cage)
+    >>> found.yx_px[0], found.sentence
+    (array([1., 0.]), 'Atoms against the mean of their 4 nearest neighbours; ... 0 of 12 atoms.')
+    """
+    positions = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+    cage = np.asarray(cage_yx, dtype=np.float64).reshape(-1, 2)
+    cage_sd = np.broadcast_to(np.asarray(cage_sd_yx_px, dtype=np.float64), cage.shape)
+    sd = np.broadcast_to(np.asarray(sd_yx_px, dtype=np.float64), positions.shape)
+    valid, finite = np.isfinite(cage).all(axis=1), np.isfinite(positions).all(axis=1)
+    cage, cage_sd = cage[valid], cage_sd[valid]
+    most = MOST_NEIGHBOURS if count is None else count + 1
+    if len(cage) < (count or 2) or not finite.any():
+        raise InputError(
+            f"{finite.sum()} atoms and {len(cage)} to make cages of are too few; find more of both."
+        )
+    k = np.arange(1, min(most, len(cage)) + 1)
+    distance, nearest = (
+        np.asarray(each)
+        for each in KDTree(cage).query(np.where(finite[:, None], positions, 0), k=k)
+    )
+    typical = np.median(distance[finite], axis=0)
+    if count is None:
+        count = int(np.argmax(typical[1:] / np.maximum(typical[:-1], 1e-9))) + 1
+    radius = SHELL_WIDTH * float(np.median(distance[finite, :count]))
+    complete = finite & (distance[:, count - 1] <= radius)
+    shell = nearest[:, :count]
+    moved = positions - cage[shell].mean(axis=1)
+    variance = sd**2 + np.sum(cage_sd[shell] ** 2, axis=1) / count**2
+    moved[~complete] = np.nan
+    return Polarisation(
+        yx_px=moved,
+        sd_yx_px=np.where(complete[:, None], np.sqrt(variance), np.nan),
+        zero_yx_px=np.zeros((1, 2)),
+        sentence=(
+            f"Atoms against the mean of their {count} nearest neighbours; the cage is incomplete "
+            f"for {int((~complete).sum())} of {len(positions)} atoms."
+        ),
+    )
+
+
+def _zero(
+    moved: Floats, mine: NDArray[np.bool_], zero: Zero | NDArray[np.bool_], name: str
+) -> tuple[Floats, str]:
+    """Constant (2,) [px] to take off the displacements of one sublattice, and what it is."""
+    nothing = np.zeros(2)
+    if not isinstance(zero, str):
+        known = mine & np.asarray(zero, dtype=bool)
+        if not known.any():
+            raise InputError(f"zero marks no atom{name}; mark some that are known to be unpolar.")
+        return np.asarray(moved[known].mean(axis=0)), f"the mean of {known.sum()} unpolar atoms"
+    if zero == "as read" or not mine.any():
+        return nothing, ""
+    if zero == "mean":
+        return np.asarray(moved[mine].mean(axis=0)), "the mean"
+    middle = _between_domains(moved[mine])
+    return (nothing, "") if middle is None else (middle, "the midpoint of two domains")
+
+
+def _between_domains(moved: Floats) -> Floats | None:
+    """Midpoint (2,) of the two heaps that vectors (N, 2) form; None where there are no two."""
+    if len(moved) < FEWEST:
+        return None
+    scale = max(float(moved.std()), 1e-12)
+    # Walls between the domains hold vectors of any length between: a third heap, wide, takes them.
+    mixture = GaussianMixture(3, covariance_type="full", n_init=3, reg_covar=1e-4, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit((moved - moved.mean(axis=0)) / scale)
+    pair = max(
+        ((i, j) for i in range(3) for j in range(i)),
+        key=lambda ij: float(np.linalg.norm(mixture.means_[ij[0]] - mixture.means_[ij[1]])),
+    )
+    between = mixture.means_[pair[0]] - mixture.means_[pair[1]]
+    along = between / max(float(np.linalg.norm(between)), 1e-12)
+    variance = sum(along @ mixture.covariances_[k] @ along for k in pair)
+    if np.linalg.norm(between) < CLEAN_SEPARATION * np.sqrt(variance / 2):
+        return None
+    middle = mixture.means_[list(pair)].mean(axis=0) * scale
+    return np.asarray(middle + moved.mean(axis=0))
