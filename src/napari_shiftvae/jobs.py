@@ -157,6 +157,7 @@ class Order:
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     """Analyse an image, and have its decoder drawn."""
     from napari_shiftvae.core.analyse import analyse, choose_device
+    from napari_shiftvae.core.manifold import decoder_grid
 
     config = config_for(order.find, order.train, device=order.device)
     image = order.image
@@ -175,42 +176,6 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     except StopIteration as end:
         run = end.value
     return Finished(run=run, grid=decoder_grid(run, GRID_SIDE))
-
-
-def decoder_grid(run: Run, side: int) -> NDArray[np.float32]:
-    """Decode patterns over the populated part of latent space.
-
-    Parameters
-    ----------
-    run : Run
-    side : int
-        Number of patterns n along each latent.
-
-    Returns
-    -------
-    (n * P, n * P) float32 array
-        z1 grows to the right and z2 upwards, from the 2nd to the 98th percentile; the other
-        latents are zero. With one latent, (P, n * P).
-    """
-    import torch
-
-    names = [name for name in ("z1", "z2") if name in run.atoms]
-    ranges = [
-        np.linspace(*np.nanpercentile(run.atoms[name], (2, 98)), side, dtype=np.float32)
-        for name in names
-    ]
-    z1 = ranges[0]
-    z2 = ranges[1][::-1] if len(ranges) > 1 else np.zeros(1, dtype=np.float32)
-    size = run.model.config.patch_size_px
-    z = torch.zeros(len(z2) * side, run.model.config.latent_dim)
-    z[:, 0] = torch.from_numpy(np.tile(z1, len(z2)))
-    if len(ranges) > 1:
-        z[:, 1] = torch.from_numpy(np.repeat(z2, side))
-    device = run.model.variance.device
-    with torch.no_grad():
-        patterns = run.model.decode(z.to(device), torch.zeros(len(z), 2, device=device)).cpu()
-    tiles = patterns.numpy().reshape(len(z2), side, size, size)
-    return tiles.swapaxes(1, 2).reshape(-1, side * size)
 
 
 def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 RUN = "shiftvae_run"  # key of a layer's metadata
 LATENT_COLORMAP = "viridis"
+CLASS = "class"  # column of the atoms' table
+# Colours that colour-blind people tell apart: M. Okabe, K. Ito, "Color Universal Design" (2008).
+CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
 FOUND_COLOUR, HAND_COLOUR, ASIDE_COLOUR = "#00e5ff", "#ffb000", "#ff4d6d"
 
 Reading = Literal["whole pattern", "central atom", "against its cage"]
@@ -146,6 +149,15 @@ def latent_colours(values: ArrayLike, limits: tuple[float, float] | None = None)
     colours = table[index.astype(np.uint8)]
     colours[~np.isfinite(scaled)] = 0
     return colours.astype(np.float32)
+
+
+def class_colours(labels: ArrayLike) -> NDArray[np.float32]:
+    """Colours (N, 4) of classes 0, 1, ...; grey for atoms in none."""
+    from napari.utils.color import ColorValue
+
+    numbers = np.asarray(labels, dtype=int)
+    palette = np.array([ColorValue(colour) for colour in (*CLASS_COLOURS, "#808080")])
+    return palette[np.where(numbers >= 0, numbers % len(CLASS_COLOURS), -1)].astype(np.float32)
 
 
 def arrows(atoms: pd.DataFrame, reading: Reading) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

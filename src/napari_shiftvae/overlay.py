@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
 RECOLOUR_SHARE = 0.1
 RECOLOUR_EVERY_S = 0.25
+SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(kw_only=True)
@@ -288,6 +289,25 @@ class Overlay:
             if layer.metadata.get(RUN) is run and isinstance(layer, kind)
         ]
 
+    def replace_run(self, before: Run, after: Run) -> None:
+        """Let the layers of a run show it with more columns than before."""
+        for layer in self.of_run(before):
+            layer.metadata = {**layer.metadata, RUN: after}
+            if isinstance(layer, Points) and len(layer.data) == len(after.atoms):
+                more = layer.features.columns.difference(after.atoms.columns, sort=False)
+                with self._quietly():
+                    layer.features = after.atoms.assign(**layer.features[list(more)])
+
+    def ring_selected(self, layer: Points) -> None:
+        """Ring the selected atoms of a finished run; napari itself marks them only in its tool."""
+        chosen = np.zeros(len(layer.data), dtype=bool)
+        chosen[[row for row in layer.selected_data if row < len(chosen)]] = True
+        width = np.where(chosen, SELECTED_WIDTH, 0.0)
+        with self._quietly():
+            if not np.array_equal(layer.border_width, width):
+                layer.border_color = np.where(chosen[:, None], SELECTED_COLOUR, layer.border_color)
+                layer.border_width = width
+
     def arrows_of(self, run: Run) -> Vectors | None:
         """Arrows of a finished run, None where they were deleted."""
         found = self.of_run(run, Vectors)
@@ -332,7 +352,9 @@ class Overlay:
     def colour_atoms(self, run: Run, column: str) -> None:
         """Colour the atoms of a run by a column of its table."""
         for layer in self.of_run(run, Points):
-            if column in layer.features and len(layer.features) == len(run.atoms):
+            if column == to_layers.CLASS:
+                layer.face_color = to_layers.class_colours(run.atoms[column])
+            elif column in layer.features and len(layer.features) == len(run.atoms):
                 layer.face_contrast_limits = to_layers.latent_limits(run.atoms[column])
                 layer.face_color = column
 

@@ -271,6 +271,11 @@ class Session:
         elif key in self._shelf:
             self._shelf[key] = replace(self._shelf[key], run=run)
 
+    def replace_run(self, run: Run) -> None:
+        """Take a run that says more of the same analysis in place of the one there is."""
+        self._now.run = run
+        self.run_changed.emit(run)
+
     def say(self, sentence: str, *, wrong: bool = False) -> None:
         """Tell the user something, in one sentence."""
         self.said.emit(sentence, wrong)

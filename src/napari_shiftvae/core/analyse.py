@@ -245,6 +245,7 @@ def _analyse(
             seconds=clock.seconds,
             peak_memory_mb=peak_memory_mb(),
             training=training,
+            fit=fit,
         )
         _ = run.maps
     clock.seconds["total"] = sum(

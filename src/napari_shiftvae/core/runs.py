@@ -15,6 +15,7 @@ from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.gauge import Reading
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum
+from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.positions import with_nm
@@ -95,6 +96,8 @@ class Run:
     peak_memory_mb : float or None
     training : Training or None
         Not kept in the file.
+    fit : Fit or None
+        Posterior of every patch; not kept in the file.
     """
 
     atoms: pd.DataFrame
@@ -107,6 +110,7 @@ class Run:
     seconds: dict[str, float]
     peak_memory_mb: float | None
     training: Training | None = None
+    fit: Fit | None = None
 
     @property
     def picks_yx(self) -> NDArray[np.float64]:

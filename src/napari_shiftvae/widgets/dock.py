@@ -23,6 +23,7 @@ from napari_shiftvae.session import Session
 from napari_shiftvae.widgets.atoms_control import AtomsControl
 from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 from napari_shiftvae.widgets.calibration import PixelSizeKeeper
+from napari_shiftvae.widgets.explore_control import ExploreControl
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.header import Header
@@ -70,6 +71,9 @@ class ShiftVAEWidget(QWidget):
         )
         self.train = TrainPanel()
         self.explore = ExplorePanel()
+        self.explore_control = ExploreControl(
+            self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
+        )
         self.fields = FieldsPanel(self.overlay)
         self.tabs = QTabWidget()
         for name, panel in (
@@ -126,6 +130,7 @@ class ShiftVAEWidget(QWidget):
         ends = (
             self.training.close,
             self.atoms_control.close,
+            self.explore_control.close,
             self.pixel_size.close,
             self.pick_tool.close,
             self.square.close,
@@ -251,6 +256,7 @@ class ShiftVAEWidget(QWidget):
 
     def _on_run(self, run: Run | None) -> None:
         self.explore.show_run(run, self.training.grid_of(run))
+        self.explore_control.show_run(run)
         self.train.show_end(run)
         self.fields.show_run(run)
         self._on_activity(self.session.activity)

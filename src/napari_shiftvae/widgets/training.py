@@ -90,7 +90,8 @@ class Training(QObject):
 
     def grid_of(self, run: Run | None) -> NDArray[np.float32] | None:
         """Picture of the decoder of the last analysis, None for any other."""
-        return self._drawn[1] if run is not None and run is self._drawn[0] else None
+        drawn, grid = self._drawn
+        return grid if run is not None and drawn is not None and run.model is drawn.model else None
 
     def close(self) -> None:
         """End the thread before the dock goes."""
