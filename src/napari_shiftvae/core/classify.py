@@ -1,0 +1,303 @@
+"""Classes of atoms: clusters of latents, or of any other columns of the table of atoms."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import silhouette_score
+from sklearn.mixture import GaussianMixture
+
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.patches import Patches
+
+__all__ = ["Classes", "class_pictures", "class_table", "cluster"]
+
+Method = Literal["gaussian mixture", "k-means", "hdbscan"]
+METHODS: tuple[Method, ...] = ("gaussian mixture", "k-means", "hdbscan")
+
+MOST = 8  # classes that are tried where their number is not given
+SAMPLE = 20_000  # rows that classes are made from; the others are assigned to them
+SILHOUETTE_SAMPLE = 2_000
+# A difference of BIC above 10 is very strong evidence: R. E. Kass, A. E. Raftery, J. Am. Stat.
+# Assoc. 90, 773 (1995), doi:10.1080/01621459.1995.10476572.
+STRONG_EVIDENCE = 10.0
+SMALLEST = 0.01  # of the rows, for a cluster of HDBSCAN; at least 5 rows
+PICTURES_AT_ONCE = 512
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Classes:
+    """Atoms sorted into classes.
+
+    Attributes
+    ----------
+    label : (N,) int array
+        Class of each row, 0 being the largest class; -1 for rows with a NaN and, with HDBSCAN,
+        for those that belong nowhere.
+    count : int
+        Number of classes C.
+    size : (C,) int array
+        Rows in each.
+    mean, sd : (C, F) arrays
+        Mean and standard deviation of each class, in the units of the values.
+    sentence : str
+        What was done and found, for the user.
+    """
+
+    label: Ints
+    count: int
+    size: Ints
+    mean: Floats
+    sd: Floats
+    sentence: str
+
+
+def cluster(
+    values: ArrayLike,
+    *,
+    method: Method = "gaussian mixture",
+    count: int | None = None,
+    seed: int = 0,
+) -> Classes:
+    """Sort rows of values into clusters.
+
+    Each column is scaled to a standard deviation of 1 first, so that units do not matter.
+
+    Parameters
+    ----------
+    values : (N, F) array-like
+        Any columns, one row an atom; rows with a NaN or an infinity are in no class.
+    method : {"gaussian mixture", "k-means", "hdbscan"}
+        Clusters of any elliptic shape and size; compact ones of about one size; or dense regions
+        of any shape, of at least 1 % of the rows, with the rest in no class (L. McInnes, J. Healy,
+        S. Astels, *J. Open Source Softw.* 2, 205 (2017), doi:10.21105/joss.00205).
+    count : int, optional
+        Number of classes. By default mixtures take the smallest number, up to eight, of which the
+        Bayesian information criterion (G. Schwarz, *Ann. Stat.* 6, 461 (1978),
+        doi:10.1214/aos/1176344136) is within 10 of the lowest; k-means the one of two to eight
+        with the largest silhouette (P. J. Rousseeuw, *J. Comput. Appl. Math.* 20, 53 (1987),
+        doi:10.1016/0377-0427(87)90125-7). HDBSCAN always finds it itself.
+    seed : int
+        Of the random starts; the same seed gives the same classes.
+
+    Returns
+    -------
+    Classes
+        Numbered by falling size; of two as large, the one of the lower mean comes first.
+
+    Raises
+    ------
+    InputError
+        An unknown method, a count that the rows do not allow, or one given to HDBSCAN.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> values = np.concatenate([rng.normal(0, 1, (90, 2)), rng.normal(9, 1, (30, 2))])
+    >>> found = cluster(values)
+    >>> found.count, found.size
+    (2, array([90, 30]))
+    >>> found.sentence
+    '2 classes of 90 and 30 atoms, by a Gaussian mixture; the number was chosen by BIC.'
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2 or not table.shape[1]:
+        raise InputError(f"values has the shape {table.shape}; give one or more columns.")
+    if method not in METHODS:
+        raise InputError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    rows = np.flatnonzero(np.isfinite(table).all(axis=1))
+    different = len(np.unique(table[rows], axis=0))
+    _check_count(count, method, different)
+    label = np.full(len(table), -1)
+    if len(rows):
+        scaled = _standardised(table[rows])
+        sample = np.random.default_rng(seed).permutation(len(rows))[:SAMPLE]
+        most = count or min(MOST, different)
+        if method == "gaussian mixture":
+            label[rows] = _mixture(scaled, sample, count, most, seed)
+        elif method == "k-means":
+            label[rows] = _k_means(scaled, sample, count, most, seed)
+        else:
+            label[rows] = _dense(scaled, np.sort(sample))
+    label = _largest_first(label, table)
+    found = int(label.max(initial=-1)) + 1
+    size = np.bincount(label[label >= 0], minlength=found)
+    mean = np.stack([table[label == each].mean(axis=0) for each in range(found)] or [[]])
+    sd = np.stack([table[label == each].std(axis=0) for each in range(found)] or [[]])
+    return Classes(
+        label=label,
+        count=found,
+        size=size.astype(np.int64),
+        mean=mean.reshape(found, table.shape[1]),
+        sd=sd.reshape(found, table.shape[1]),
+        sentence=_in_words(size, method, count, label, len(table) - len(rows)),
+    )
+
+
+def class_table(atoms: pd.DataFrame, label: ArrayLike) -> pd.DataFrame:
+    """Compare classes: how many atoms each has, and what they are like on average.
+
+    Parameters
+    ----------
+    atoms : pandas.DataFrame
+        N rows; columns that hold no numbers are left out.
+    label : (N,) array-like of int
+        Class of each row; negative for rows in no class, which are left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a class, indexed by its number: ``count``, then the mean of each column, NaN left
+        out, and ``<column> sd``.
+
+    Examples
+    --------
+    >>> class_table(pd.DataFrame({"z1": [1.0, 2.0, 7.0, 9.0]}), [0, 0, 1, -1])
+           count   z1  z1 sd
+    class
+    0          2  1.5    0.5
+    1          1  7.0    0.0
+    """
+    number = pd.Series(np.asarray(label), index=atoms.index, name="class")
+    groups = atoms.select_dtypes("number").loc[number >= 0].groupby(number[number >= 0])
+    columns = {"count": groups.size()}
+    mean, sd = groups.mean(), groups.std(ddof=0)
+    for name in mean.columns:
+        columns[str(name)], columns[f"{name} sd"] = mean[name], sd[name]
+    return pd.DataFrame(columns)
+
+
+def class_pictures(patches: Patches, label: ArrayLike) -> NDArray[np.float32]:
+    """Mean patch of each class.
+
+    Parameters
+    ----------
+    patches : Patches
+        Of N picks; gathered a few hundred at a time.
+    label : (N,) array-like of int
+        Class of each *patch*: that of pick ``patches.index``. Negative for those in no class.
+
+    Returns
+    -------
+    (C, P, P) float32 array
+        In the image's intensity unit; NaN for numbers that no patch has.
+    """
+    number = np.asarray(label, dtype=np.int64)
+    if number.shape != (len(patches),):
+        raise InputError(
+            f"label has the shape {number.shape}; give one class for each of the {len(patches)} "
+            "patches."
+        )
+    size = patches.patch_size_px
+    total = np.zeros((int(number.max(initial=-1)) + 1, size, size))
+    for first in range(0, len(patches), PICTURES_AT_ONCE):
+        rows = np.arange(first, min(first + PICTURES_AT_ONCE, len(patches)))
+        rows = rows[number[rows] >= 0]
+        pixels = patches.gather(rows).numpy().reshape(-1, size, size).astype(np.float64)
+        pixels *= patches.scale[rows, None, None]
+        pixels += patches.offset[rows, None, None]
+        np.add.at(total, number[rows], pixels)
+    count = np.bincount(number[number >= 0], minlength=len(total)).astype(np.float64)
+    count[count == 0] = np.nan
+    return (total / count[:, None, None]).astype(np.float32)
+
+
+def _check_count(count: int | None, method: Method, different: int) -> None:
+    if count is None:
+        return
+    if method == "hdbscan":
+        raise InputError(
+            f"count is {count}, but HDBSCAN finds the number of classes itself: leave it out, or "
+            "choose k-means."
+        )
+    if not 1 <= count <= different:
+        raise InputError(
+            f"count is {count}; choose 1 to {different} classes for {different} different rows."
+        )
+
+
+def _standardised(values: Floats) -> Floats:
+    """Columns of mean 0 and standard deviation 1; columns without any spread are all 0."""
+    values = values - values.mean(axis=0)
+    spread = values.std(axis=0)
+    flat = spread <= 1e-12 * np.maximum(np.abs(values).max(axis=0), 1e-300)
+    return np.where(flat, 0.0, values / np.where(flat, 1.0, spread))
+
+
+def _mixture(scaled: Floats, sample: Ints, count: int | None, most: int, seed: int) -> Ints:
+    tried: list[tuple[float, GaussianMixture]] = []
+    for k in range(count or 1, most + 1):
+        mixture = GaussianMixture(k, n_init=3, reg_covar=1e-4, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # too many components: not chosen
+            mixture.fit(scaled[sample])
+        tried.append((float(mixture.bic(scaled[sample])), mixture))
+    lowest = min(criterion for criterion, _ in tried)
+    chosen = next(mixture for criterion, mixture in tried if criterion <= lowest + STRONG_EVIDENCE)
+    return np.asarray(chosen.predict(scaled), dtype=np.int64)
+
+
+def _k_means(scaled: Floats, sample: Ints, count: int | None, most: int, seed: int) -> Ints:
+    few = sample[:SILHOUETTE_SAMPLE]
+    best, highest = np.zeros(len(scaled), dtype=np.int64), -1.0
+    for k in range(count or 2, most + 1):
+        fitted = KMeans(k, n_init=10, random_state=seed).fit(scaled[sample])
+        label = np.asarray(fitted.predict(scaled), dtype=np.int64)
+        if count is not None:
+            return label
+        if 1 < len(np.unique(label[few])) < len(few):
+            silhouette = float(silhouette_score(scaled[few], label[few]))
+            if silhouette > highest:
+                best, highest = label, silhouette
+    return best
+
+
+def _dense(scaled: Floats, sample: Ints) -> Ints:
+    smallest = max(5, round(SMALLEST * len(sample)))
+    if len(sample) <= smallest:
+        return np.full(len(scaled), -1)
+    found = HDBSCAN(min_cluster_size=smallest, copy=True).fit(scaled[sample])
+    nearest = np.asarray(KDTree(scaled[sample]).query(scaled)[1])
+    return np.asarray(found.labels_[nearest], dtype=np.int64)
+
+
+def _largest_first(label: Ints, values: Floats) -> Ints:
+    groups = np.unique(label[label >= 0])
+    order = sorted(
+        groups,
+        key=lambda each: (-(label == each).sum(), tuple(values[label == each].mean(axis=0))),
+    )
+    renumbered = np.full_like(label, -1)
+    for number, group in enumerate(order):
+        renumbered[label == group] = number
+    return renumbered
+
+
+def _in_words(size: Ints, method: Method, count: int | None, label: Ints, missing: int) -> str:
+    by = {"gaussian mixture": "a Gaussian mixture", "k-means": "k-means", "hdbscan": "HDBSCAN"}
+    chosen = {"gaussian mixture": "; the number was chosen by BIC"}
+    chosen["k-means"] = "; the number was chosen by the silhouette"
+    sizes = [str(each) for each in size]
+    listed = " and ".join([", ".join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)
+    said = f"{len(size)} class{'' if len(size) == 1 else 'es'}"
+    said += f" of {listed} atoms" if sizes else ""
+    said += f", by {by[method]}{chosen.get(method, '') if count is None else ''}"
+    nowhere = int((label < 0).sum()) - missing
+    if nowhere:
+        said += f"; {nowhere} atoms belong to none"
+    if missing:
+        said += f"; {missing} atoms have missing values and no class"
+    return f"{said}."
