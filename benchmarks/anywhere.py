@@ -208,7 +208,9 @@ def bound_and_luck(crystal: Crystal, run: Run, share: Floats) -> tuple[float, fl
 
 
 def rms(error: Floats) -> float:
-    """Root mean square over windows and axes, less the constant part."""
+    """Root mean square over windows and axes, less the constant part; NaN of none."""
+    if not len(error):
+        return float("nan")
     return float(np.sqrt(np.mean((error - error.mean(axis=0)) ** 2)))
 
 
