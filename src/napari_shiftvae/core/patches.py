@@ -109,10 +109,10 @@ def default_patch_size(separation_px: float) -> int:
 
     Examples
     --------
-    >>> default_patch_size(18.2)
+    >>> default_patch_size(19.0)
     40
     """
-    return max(8, 2 * round(1.1 * separation_px))
+    return max(8, 2 * round(1.05 * separation_px))
 
 
 def extract_patches(
