@@ -165,11 +165,8 @@ def class_table(atoms: pd.DataFrame, label: ArrayLike) -> pd.DataFrame:
 
     Examples
     --------
-    >>> class_table(pd.DataFrame({"z1": [1.0, 2.0, 7.0, 9.0]}), [0, 0, 1, -1])
-           count   z1  z1 sd
-    class
-    0          2  1.5    0.5
-    1          1  7.0    0.0
+    >>> class_table(pd.DataFrame({"z1": [1.0, 2.0, 7.0, 9.0]}), [0, 0, 1, -1]).loc[0].to_dict()
+    {'count': 2.0, 'z1': 1.5, 'z1 sd': 0.5}
     """
     number = pd.Series(np.asarray(label), index=atoms.index, name="class")
     groups = atoms.select_dtypes("number").loc[number >= 0].groupby(number[number >= 0])

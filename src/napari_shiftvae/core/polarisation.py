@@ -179,11 +179,9 @@ def against_neighbours(
             f"{finite.sum()} atoms and {len(cage)} to make cages of are too few; find more of both."
         )
     k = np.arange(1, min(most, len(cage)) + 1)
-    distance, nearest = (
-        np.asarray(each)
-        for each in KDTree(cage).query(np.where(finite[:, None], positions, 0), k=k)
-    )
-    typical = np.median(distance[finite], axis=0)
+    found = KDTree(cage).query(np.where(finite[:, None], positions, 0.0), k=k)
+    distance, nearest = np.asarray(found[0]), np.asarray(found[1])
+    typical = np.asarray(np.median(distance[finite], axis=0))
     if count is None:
         count = int(np.argmax(typical[1:] / np.maximum(typical[:-1], 1e-9))) + 1
     radius = SHELL_WIDTH * float(np.median(distance[finite, :count]))

@@ -101,8 +101,8 @@ def remove_trend(
     >>> found.sentence
     'Removed: shift (0.30, -1.20) px (y, x), stretch exx 1.00 %, eyy 0.00 %, shear exy 0.00 %, \
 rotation 0.00 degrees from x towards y.'
-    >>> found.yx_px[8].round(1)
-    array([6.7, 8.3])
+    >>> found.yx_px[8].round(2)
+    array([6.7 , 8.25])
     """
     positions = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
     moved = np.asarray(displacement_yx_px, dtype=np.float64).reshape(-1, 2)
@@ -198,7 +198,8 @@ def _rows(positions: Floats, moved: Floats, band_px: float) -> tuple[Floats, Flo
         common_sd.append(np.sqrt(np.diag(covariance)))
     if not height:
         raise InputError(
-            f"No band of {band_px:.1f} px holds {FEWEST_IN_BAND} displacements; make band_px larger."
+            f"No band of {band_px:.1f} px holds {FEWEST_IN_BAND} displacements; make band_px "
+            "larger."
         )
     y = positions[:, 0]
     trend, sd = (
