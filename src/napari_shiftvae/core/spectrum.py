@@ -55,14 +55,51 @@ def power_spectrum(patches: Patches) -> Spectrum:
     y, x = np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size), indexing="ij")
     frequency = np.hypot(y, x)
     profile, edges = _radial(frequency, power, size)
-    # The noise of real detectors is not white, so no level tells it from the signal; the knee does.
+    limit = float(np.clip(edges[_knee(profile) + 1], NARROWEST, WIDEST))
+    beyond = power[frequency > min(limit + 1 / size, 0.4)]
+    return Spectrum(band_limit=limit, noise_sigma=float(np.sqrt(beyond.mean())))
+
+
+def line_spectrum(values: NDArray[np.float32]) -> tuple[float, NDArray[np.float64]]:
+    """Estimate the band limit of spectra, and the noise of each.
+
+    Parameters
+    ----------
+    values : (N, W) float array
+        Spectra.
+
+    Returns
+    -------
+    band_limit : float
+        The same knee as of images [cycles/point], within 0.05 and 0.35.
+    noise_sigma : (N,) array
+        Standard deviation of the noise from the power above it; white noise assumed.
+    """
+    length = values.shape[1]
+    centred = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+    taper = np.hanning(length + 2)[1:-1]
+    power = np.abs(np.fft.rfft(centred * taper)) ** 2 / (taper**2).sum()  # (N, W / 2 + 1)
+    frequency = np.fft.rfftfreq(length)
+    # Spectra with little noise show detail that the others hide: each counts by its noise.
+    floor = power[:, frequency > 0.375].mean(axis=1)
+    floor = np.maximum(floor, 1e-12 * power.max())
+    relative = (power / np.maximum(floor, np.median(floor) / 100)[:, None]).mean(axis=0)
+    above = relative > np.median(relative[frequency > 0.375]) * (1 + 5 / np.sqrt(len(power)))
+    above[frequency > 0.375] = False
+    limit = float(np.clip(frequency[above.nonzero()[0][-1] + 1], NARROWEST, WIDEST))
+    beyond = power[:, frequency > min(limit + 1 / length, 0.4)].mean(axis=1)
+    return limit, np.sqrt(np.maximum(beyond, floor.min()))
+
+
+def _knee(profile: NDArray[np.float64]) -> int:
+    """Where the fall of a power spectrum ends.
+
+    The noise of real detectors is not white, so no level tells it from the signal; the knee does.
+    """
     peak = int(profile.argmax())
     fall = np.log(profile[peak:])
     chord = np.linspace(fall[0], fall[-1], len(fall))
-    knee = peak + int((chord - fall).argmax())
-    limit = float(np.clip(edges[knee + 1], NARROWEST, WIDEST))
-    beyond = power[frequency > min(limit + 1 / size, 0.4)]
-    return Spectrum(band_limit=limit, noise_sigma=float(np.sqrt(beyond.mean())))
+    return peak + int((chord - fall).argmax())
 
 
 def _radial(

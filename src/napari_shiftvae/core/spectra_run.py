@@ -1,0 +1,324 @@
+"""The path from a spectrum image to maps of latents and of a peak shift."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from napari_shiftvae.core.analyse import (
+    Progress,
+    choose_device,
+    peak_memory_mb,
+    spare_one_core,
+)
+from napari_shiftvae.core.diagnostics import ACTIVE_NAT, OUTLIER_MAD, Diagnostics
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.gauge import fix_gauge, latent_information
+from napari_shiftvae.core.images import checksum
+from napari_shiftvae.core.infer import Fit, encode, refine
+from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.spectra import (
+    Spectra,
+    SpectraReading,
+    extract_spectra,
+    read_spectra,
+    spread_of_lags,
+    weighted,
+)
+from napari_shiftvae.core.spectrum import line_spectrum
+from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, train
+
+# A first part of the training in which information is dear puts what spectra have in common into
+# as few latents as will do; all at once, two of them share one factor and stay so.
+DEAR, DEAR_PART, CHEAPER = 20.0, 0.3, 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeInfo:
+    """Which array a run belongs to, and how its spectra lie in it.
+
+    Attributes
+    ----------
+    name, path : str
+        `path` is empty for arrays that were not read from a file.
+    shape : tuple of int
+    dtype, sha256 : str
+    axis : int
+        Of the spectra, not negative.
+    axis_scale : float
+        Step from point to point, in `axis_unit`; negative where the axis falls.
+    axis_unit : str
+        Empty where it is not known.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+    axis: int
+    axis_scale: float
+    axis_unit: str
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Height and width of the scan [px]."""
+        scan = [length for at, length in enumerate(self.shape) if at != self.axis]
+        return (scan[0], scan[1]) if len(scan) == 2 else (1, scan[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpectraRun:
+    """Everything one analysis of spectra made.
+
+    Attributes
+    ----------
+    atoms : pandas.DataFrame
+        One row per pixel of the scan, row by row: ``y_px, x_px, shift, shift_sd`` (in the axis'
+        unit, from the mean shift), ``z1, z1_sd, ..., residual, set_aside``; NaN where the pixel
+        was set aside, and why.
+    model : ShiftVAE
+    config : AnalysisConfig
+    image : CubeInfo
+    diagnostics : Diagnostics
+    epochs : int
+    device : str
+    seconds : dict of str to float
+    peak_memory_mb : float or None
+    """
+
+    atoms: pd.DataFrame
+    model: ShiftVAE
+    config: AnalysisConfig
+    image: CubeInfo
+    diagnostics: Diagnostics
+    epochs: int
+    device: str
+    seconds: dict[str, float]
+    peak_memory_mb: float | None
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which pixels have a spectrum that was analysed, (H * W,)."""
+        return (self.atoms["set_aside"] == "").to_numpy()
+
+    @cached_property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Maps (H, W) of ``shift`` (in the axis' unit) and ``z1 ...``, NaN where set aside."""
+        names = ["shift", *(f"z{k}" for k in range(1, self.model.config.latent_dim + 1))]
+        return {
+            name: self.atoms[name].to_numpy(np.float32).reshape(self.image.grid_shape)
+            for name in names
+        }
+
+
+def analyse_spectra(
+    cube: Any,
+    axis: int,
+    config: AnalysisConfig,
+    *,
+    axis_scale: float = 1.0,
+    axis_unit: str = "",
+    name: str = "spectra",
+    path: str = "",
+) -> Generator[Progress, str | None, SpectraRun]:
+    """Train on the spectra of a scan and read latents and shifts.
+
+    Send ``"stop"`` into the generator to end training at its next report and go on with what was
+    learned; stop iterating to cancel.
+
+    Parameters
+    ----------
+    cube : array
+        Two axes of a scan and one of spectra, in any order, or one and one; numpy, dask or zarr.
+    axis : int
+        The axis of the spectra; negative counts from the end.
+    config : AnalysisConfig
+        `latent_dim`, `decoder`, `shift_prior_px` and `band_limit` (of points), `train`, `refine`
+        and `device` are used; of `normalisation` only whether it is ``"patch"``.
+    axis_scale : float
+        Step of the axis from point to point, in `axis_unit`; may be negative.
+    axis_unit : str
+    name, path : str
+        Where the array came from.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    SpectraRun
+
+    Raises
+    ------
+    InputError
+        If the array or the settings do not allow the analysis.
+
+    Examples
+    --------
+    >>> from napari_shiftvae.core.analyse import finish
+    >>> from napari_shiftvae.core.spectra_simulation import peak_spectra
+    >>> cube = peak_spectra(rng=np.random.default_rng(0), count=60).spectra.reshape(6, 10, 100)
+    >>> steps = analyse_spectra(cube, -1, AnalysisConfig(train=TrainConfig(epochs=2)))
+    >>> finish(steps).maps["shift"].shape
+    (6, 10)
+    """
+    if not (np.isfinite(axis_scale) and axis_scale != 0):
+        raise InputError(f"The step of the axis is {axis_scale}: give a number other than zero.")
+    with spare_one_core():
+        device = choose_device(config.device)
+        began = time.perf_counter()
+        yield Progress(stage="find", fraction=0.0, message="Reading spectra")
+        spectra = extract_spectra(cube, axis, each=config.normalisation == "patch")
+        if len(spectra) < FEWEST_PATCHES:
+            raise InputError(
+                f"There are {len(spectra)} spectra to learn from and the model needs at least "
+                f"{FEWEST_PATCHES}: choose a larger scan."
+            )
+        band_limit, noise = line_spectrum(spectra.gather().numpy())
+        spectra = weighted(spectra, noise)
+        model = ShiftVAE(
+            ModelConfig(
+                patch_size_px=spectra.values.shape[1],
+                separation_px=spectra.values.shape[1] / 2,
+                latent_dim=config.latent_dim,
+                shift_prior_px=config.shift_prior_px or spread_of_lags(spectra),
+                decoder=config.decoder,
+                band_limit=config.band_limit or band_limit,
+                dimensions=1,
+            ),
+            torch.Generator().manual_seed(config.train.seed),
+        ).to(device)
+        found = time.perf_counter()
+        epochs = yield from _train(model, spectra, config)
+        trained = time.perf_counter()
+        fit = encode(model.eval(), spectra)
+        if config.refine:
+            for done, result in enumerate(refine(model, spectra, fit)):
+                fit = result or fit
+                yield Progress(
+                    stage="refine",
+                    fraction=min(1.0, done * 512 / len(spectra)),
+                    message="Refining shifts and latents",
+                )
+        fit = fix_gauge(model, spectra, fit)
+        reading = read_spectra(model, fit)
+        ended = time.perf_counter()
+        unit = spectra.scale.astype(np.float64)
+        return SpectraRun(
+            atoms=_table(spectra, reading, axis_scale),
+            model=model,
+            config=config,
+            image=CubeInfo(
+                name=name,
+                path=path,
+                shape=tuple(cube.shape),
+                dtype=str(cube.dtype),
+                sha256=checksum(cube),
+                axis=axis % cube.ndim,
+                axis_scale=axis_scale,
+                axis_unit=axis_unit,
+            ),
+            diagnostics=_diagnose(spectra, fit, reading, unit * noise),
+            epochs=epochs,
+            device=str(device),
+            seconds={
+                "find": found - began,
+                "train": trained - found,
+                "refine": ended - trained,
+                "total": ended - began,
+            },
+            peak_memory_mb=peak_memory_mb(),
+        )
+
+
+def _train(
+    model: ShiftVAE, spectra: Spectra, config: AnalysisConfig
+) -> Generator[Progress, str | None, int]:
+    """Train in two parts; returns the number of epochs done."""
+    given = config.train
+    # Spectra are small: twice the batch takes hardly longer.
+    batch, rate = min(65_536, 2 * given.batch_size), min(0.1, 2 * given.learning_rate)
+    common = replace(given, batch_size=batch, learning_rate=rate)
+    total = common.epochs_for(len(spectra))
+    first = max(1, round(DEAR_PART * total))
+    parts = [(first, DEAR), (total - first, CHEAPER)]
+    done = 0
+    for epochs, price in parts:
+        if not epochs:
+            continue
+        part = replace(common, epochs=epochs, kl_content=min(1e3, price * given.kl_content))
+        report: TrainReport | None = None
+        for report in train(model, spectra, part):
+            sent = yield Progress(
+                stage="train",
+                fraction=(done + report.epoch) / total,
+                message=f"Training: epoch {done + report.epoch} of {total}",
+                index=spectra.index,
+                report=replace(report, epoch=done + report.epoch, epochs=total),
+            )
+            if sent == "stop":
+                return done + report.epoch
+        done += epochs
+    return done
+
+
+def _table(spectra: Spectra, reading: SpectraReading, axis_scale: float) -> pd.DataFrame:
+    y, x = np.divmod(np.arange(len(spectra.set_aside)), spectra.grid_shape[1])
+    columns: dict[str, NDArray[Any]] = {"y_px": y.astype(float), "x_px": x.astype(float)}
+    values = {
+        "shift": axis_scale * reading.shift_px,
+        "shift_sd": abs(axis_scale) * reading.shift_sd_px,
+    }
+    for k in range(reading.z.shape[1]):
+        values |= {f"z{k + 1}": reading.z[:, k], f"z{k + 1}_sd": reading.z_sd[:, k]}
+    for name, column in (values | {"residual": reading.residual}).items():
+        columns[name] = np.full(len(y), np.nan)
+        columns[name][spectra.index] = column
+    return pd.DataFrame(columns).assign(set_aside=spectra.set_aside.astype(object))
+
+
+def _diagnose(
+    spectra: Spectra, fit: Fit, reading: SpectraReading, noise: NDArray[np.float64]
+) -> Diagnostics:
+    kl = latent_information(fit).mean(dim=0).tolist()
+    s = reading.shift_px / max(reading.shift_px.std(), 1e-12)
+    design = np.column_stack([np.ones_like(s), s, s**2])
+    left = reading.z - design @ np.linalg.lstsq(design, reading.z, rcond=None)[0]
+    leakage = 1 - left.var(axis=0) / np.maximum(reading.z.var(axis=0), 1e-12)
+    middle = float(np.median(reading.residual))
+    spread = float(np.median(np.abs(reading.residual - middle)))
+    outliers = int((reading.residual > middle + OUTLIER_MAD * spread).sum())
+    reasons, counts = np.unique(spectra.set_aside[spectra.set_aside != ""], return_counts=True)
+    set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))
+    sentences = [
+        f"z{k} carries {nat:.2f} nat per spectrum."
+        if nat > ACTIVE_NAT
+        else f"z{k} carries nothing ({nat:.2f} nat): fewer latents would do."
+        for k, nat in enumerate(kl, start=1)
+    ]
+    if outliers:
+        sentences.append(f"{outliers} spectra have a residual that stands out.")
+    words = {"masked": "with NaN or infinite points", "constant": "without any variation"}
+    sentences += [f"{n} spectra set aside, {words[why]}." for why, n in set_aside.items()]
+    return Diagnostics(
+        kl_latents=tuple(kl),
+        active_latents=sum(nat > ACTIVE_NAT for nat in kl),
+        leakage=tuple(leakage.tolist()),
+        noise_sigma=float(np.median(noise * np.sqrt(fit.mean_square.cpu().numpy()))),
+        noise_sigma_independent=float(np.median(noise)),
+        outliers=outliers,
+        period_jumps=0,
+        set_aside=set_aside,
+        sentences=tuple(sentences),
+    )
