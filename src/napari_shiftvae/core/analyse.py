@@ -370,6 +370,9 @@ def _prepare(
             shift_prior_px=config.shift_prior_px or SHIFT_PRIOR * separation_px,
             decoder=config.decoder,
             band_limit=config.band_limit or spectrum.band_limit,
+            invariances=config.invariances,
+            rotation_prior_rad=config.rotation_prior_rad,
+            scale_prior=config.scale_prior,
         ),
         torch.Generator().manual_seed(config.train.seed),
     ).to(device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -200,7 +201,6 @@ class FourierDecoder(_Fourier):
         step = 2 * math.pi / box
         pixel = torch.arange(size) - (size - 1) / 2
         radius = torch.hypot(ky[:, None], kx[None, :]) / top
-        inside = radius <= 1.001
         self.wave_y: Tensor
         self.wave_x: Tensor
         self.basis_y: Tensor
@@ -209,7 +209,9 @@ class FourierDecoder(_Fourier):
         self.kept: Tensor
         self.register_buffer("wave_y", step * ky, persistent=False)
         self.register_buffer("wave_x", step * kx, persistent=False)
-        self.register_buffer("fade", 0.1 * torch.exp(-2 * radius**2) * inside, persistent=False)
+        self.register_buffer(
+            "fade", 0.1 * torch.exp(-2 * radius**2) * (radius <= 1.001), persistent=False
+        )
         cos_y, sin_y = torch.cos(step * ky[:, None] * pixel), torch.sin(step * ky[:, None] * pixel)
         cos_x, sin_x = torch.cos(step * kx[:, None] * pixel), torch.sin(step * kx[:, None] * pixel)
         basis_x = torch.cat([torch.cat([cos_x, sin_x], 1), torch.cat([-sin_x, cos_x], 1)])
@@ -217,8 +219,10 @@ class FourierDecoder(_Fourier):
         self.register_buffer("basis_x", basis_x, persistent=False)  # (2 X, 2 P)
         self.register_buffer("basis_y", basis_y.contiguous(), persistent=False)  # (P, 2 Y)
         self.register_buffer("pixel", pixel, persistent=False)
-        kept = torch.arange(self.rows * self.columns)[inside.flatten()]
-        self.register_buffer("kept", kept, persistent=False)
+        # By numpy: how many these are cannot be known on torch's device without memory.
+        y, x = np.meshgrid(np.arange(-top, top + 1), np.arange(top + 1), indexing="ij")
+        kept = np.flatnonzero(np.hypot(y, x) <= 1.001 * top)
+        self.register_buffer("kept", torch.from_numpy(kept), persistent=False)
 
     @property
     def waves(self) -> tuple[Tensor, ...]:

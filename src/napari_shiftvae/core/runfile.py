@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import platform
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +27,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.runs import ImageInfo, Run, summary
 from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.spectra_run import CubeInfo, SpectraRun
 from napari_shiftvae.core.train import TrainConfig
 
 FORMAT = "napari-shiftvae run"
@@ -33,17 +37,18 @@ ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
     *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px", "residual", "set_aside"),
 )
+SPECTRA_COLUMNS = ("y_px", "x_px", "shift", "shift_sd", "residual", "set_aside")
 PACKAGES = ("napari-shiftvae", "torch", "numpy", "scipy", "scikit-image", "pandas")
 
 
-def save_run(run: Run, path: str | Path) -> Path:
+def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
     """Write a run file: a zip of ``atoms.csv``, ``run.json`` and ``model.safetensors``.
 
     The file is written aside and renamed, so an older one stays whole if writing fails.
 
     Parameters
     ----------
-    run : Run
+    run : Run or SpectraRun
     path : str or Path
         ``.shiftvae`` is appended where it is missing.
 
@@ -62,6 +67,7 @@ def save_run(run: Run, path: str | Path) -> Path:
     record = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        "holds": "atoms" if isinstance(run, Run) else "spectra",
         "settings": asdict(run.config),
         "seed": run.config.train.seed,
         "model": asdict(run.model.config),
@@ -117,39 +123,78 @@ def load_run(path: str | Path) -> Run:
         If the file is not a run file, is damaged, or was made by a newer version.
     """
     path = Path(path)
-    try:
-        members = _members(path)
-        record = json.loads(members["run.json"])
-        _check_version(record, path)
-        settings = record["settings"]
-        config = AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])}))
+    with _opened(path) as (record, members):
+        _check_kind(record, "atoms", path)
         image = record["image"]
         size = image["pixel_size_nm"]
         info = ImageInfo(
             **(image | {"shape": tuple(image["shape"]), "pixel_size_nm": size and tuple(size)})
         )
-        diagnostics = record["diagnostics"]
-        for name in ("kl_latents", "leakage", "sentences"):
-            diagnostics[name] = tuple(diagnostics[name])
-        model = _model(ModelConfig(**record["model"]), members["model.safetensors"], path)
-        atoms = _atoms(members["atoms.csv"], model.config.latent_dim, path)
-        return Run(
-            atoms=atoms,
-            model=model,
-            config=config,
-            image=info,
-            diagnostics=Diagnostics(**diagnostics),
-            epochs=int(record["epochs"]),
-            device=str(record["device"]),
-            seconds={str(k): float(v) for k, v in record["seconds"].items()},
-            peak_memory_mb=record["peak_memory_mb"],
-        )
+        return Run(image=info, **_parts(record, members, ATOM_COLUMNS, path))
+
+
+def load_spectra(path: str | Path) -> SpectraRun:
+    """Read a run file of spectra.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    SpectraRun
+
+    Raises
+    ------
+    InputError
+        If the file is not a run file of spectra, is damaged, or was made by a newer version.
+    """
+    path = Path(path)
+    with _opened(path) as (record, members):
+        _check_kind(record, "spectra", path)
+        image = record["image"]
+        info = CubeInfo(**(image | {"shape": tuple(image["shape"])}))
+        parts = _parts(record, members, SPECTRA_COLUMNS, path)
+        if len(parts["atoms"]) != math.prod(info.grid_shape):
+            raise _refused(path, "its table has not one row for each pixel")
+        return SpectraRun(image=info, **parts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
+    """Record and members of a run file; whatever fails on them is said in one sentence."""
+    try:
+        members = _members(path)
+        record = json.loads(members["run.json"])
+        _check_version(record, path)
+        yield record, members
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{path} could not be read ({error.strerror or error}).") from error
     except Exception as error:
         raise _refused(path, "it is damaged or incomplete") from error
+
+
+def _parts(
+    record: dict[str, Any], members: dict[str, bytes], columns: tuple[str, ...], path: Path
+) -> dict[str, Any]:
+    """What runs of images and of spectra have in common."""
+    settings = record["settings"]
+    diagnostics = record["diagnostics"]
+    for name in ("kl_latents", "leakage", "sentences"):
+        diagnostics[name] = tuple(diagnostics[name])
+    model = _model(ModelConfig(**record["model"]), members["model.safetensors"], path)
+    return {
+        "atoms": _atoms(members["atoms.csv"], columns, model.config.latent_dim, path),
+        "model": model,
+        "config": AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])})),
+        "diagnostics": Diagnostics(**diagnostics),
+        "epochs": int(record["epochs"]),
+        "device": str(record["device"]),
+        "seconds": {str(k): float(v) for k, v in record["seconds"].items()},
+        "peak_memory_mb": record["peak_memory_mb"],
+    }
 
 
 def _refused(path: Path, reason: str) -> InputError:
@@ -161,6 +206,12 @@ def _check_version(record: dict[str, Any], path: Path) -> None:
         raise _refused(path, "it was not written by napari-shiftvae")
     if record["format_version"] > FORMAT_VERSION:
         raise _refused(path, "it was written by a newer version; update napari-shiftvae")
+
+
+def _check_kind(record: dict[str, Any], expected: str, path: Path) -> None:
+    if record.get("holds", "atoms") != expected:
+        other = {"atoms": "an image", "spectra": "spectra"}[record["holds"]]
+        raise _refused(path, f"it is of {other}; open it as that")
 
 
 def _members(path: Path) -> dict[str, bytes]:
@@ -199,11 +250,11 @@ def _model(config: ModelConfig, content: bytes, path: Path) -> ShiftVAE:
     return model.eval()
 
 
-def _atoms(content: bytes, latent_dim: int, path: Path) -> pd.DataFrame:
+def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path) -> pd.DataFrame:
     header = content.split(b"\n", 1)[0].decode().strip().split(",")
     numbers = [name for name in header if name != "set_aside"]
     latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
-    if len(set(header)) < len(header) or not {*ATOM_COLUMNS, *latents} <= set(header):
+    if len(set(header)) < len(header) or not {*columns, *latents} <= set(header):
         raise _refused(path, "its table of atoms lacks columns")
     return pd.read_csv(
         io.BytesIO(content),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -185,6 +185,10 @@ def atoms_table(
     ):
         for axis, column in zip("yx", values.T, strict=True):
             columns[name.format(axis)] = spread(column)
+    for name in ("rotation_rad", "rotation_sd_rad", "scale", "scale_sd"):
+        turn: NDArray[np.float64] | None = getattr(reading, name)
+        if turn is not None:
+            columns[name] = spread(turn)
     for k in range(reading.z.shape[1]):
         columns[f"z{k + 1}"] = spread(reading.z[:, k])
         columns[f"z{k + 1}_sd"] = spread(reading.z_sd[:, k])
@@ -193,12 +197,29 @@ def atoms_table(
     return table.assign(set_aside=patches.set_aside.astype(object))
 
 
-def summary(run: Run) -> dict[str, Any]:
+class Summarised(Protocol):
+    """What runs of images and of spectra have in common."""
+
+    @property
+    def used(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def diagnostics(self) -> Diagnostics: ...  # noqa: D102
+    @property
+    def seconds(self) -> dict[str, float]: ...  # noqa: D102
+    @property
+    def peak_memory_mb(self) -> float | None: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+
+def summary(run: Summarised) -> dict[str, Any]:
     """Figures of a run, as the command line prints them.
 
     Parameters
     ----------
-    run : Run
+    run : Run or SpectraRun
 
     Returns
     -------

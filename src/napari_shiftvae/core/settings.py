@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.model import DecoderKind
+from napari_shiftvae.core.model_config import DecoderKind, Invariance, ordered_invariances
 from napari_shiftvae.core.patches import Normalisation
 from napari_shiftvae.core.train import TrainConfig
 
@@ -40,6 +40,11 @@ class AnalysisConfig:
     decoder : {"fourier", "coordinate"}
     shift_prior_px : float, optional
         Standard deviation of the shift's prior [px]; a twentieth of the separation by default.
+    invariances : tuple of {"shift", "rotation", "scale"}
+        What is taken out of the content latents; none makes a plain VAE, as a control.
+    rotation_prior_rad, scale_prior : float
+        Standard deviations of the priors of rotation [rad] and of the scale's logarithm, where
+        they are taken out.
     band_limit : float, optional
         Highest frequency of the Fourier decoder [cycles/px]; from the power spectrum by default.
     train : TrainConfig
@@ -58,6 +63,9 @@ class AnalysisConfig:
     latent_dim: int = 2
     decoder: DecoderKind = "fourier"
     shift_prior_px: float | None = None
+    invariances: tuple[Invariance, ...] = ("shift",)
+    rotation_prior_rad: float = 0.3
+    scale_prior: float = 0.1
     band_limit: float | None = None
     train: TrainConfig = field(default_factory=TrainConfig)
     refine: bool = True
@@ -82,10 +90,13 @@ class AnalysisConfig:
             ("latent_dim", 1, 16),
             ("shift_prior_px", 0.01, 1024.0),
             ("band_limit", 0.01, 0.5),
+            ("rotation_prior_rad", 0.001, 3.2),
+            ("scale_prior", 0.001, 1.0),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value:g}: choose a value from {low:g} to {high:g}.")
+        object.__setattr__(self, "invariances", ordered_invariances(self.invariances))
         if self.count is not None and self.sampling == "atoms":
             raise InputError(
                 "count is the number of windows of grid or random sampling: choose one of these, "
