@@ -100,13 +100,13 @@ def vacancies_layer(
     )
 
 
-def dot_size_px(positions_yx: NDArray[np.float64]) -> float:
+def dot_size_px(positions_yx: NDArray[np.float64], separation_px: float | None = None) -> float:
     """Diameter of an atom's dot [px] that leaves its neighbours visible."""
     from napari_shiftvae.core.lattice import neighbour_distance
 
     if len(positions_yx) < 3:
         return 8.0
-    return max(2.0, 0.4 * neighbour_distance(positions_yx))
+    return max(2.0, 0.4 * (separation_px or neighbour_distance(positions_yx)))
 
 
 def ring_colours(
@@ -117,9 +117,9 @@ def ring_colours(
     """Border colour (N, 4) of each atom: that of its sublattice, by hand, or set aside."""
     from napari.utils.color import ColorValue
 
-    names, which = np.unique(picks.sublattice.astype(str), return_inverse=True)
-    palette = np.array([ColorValue(colour_of(name)) for name in names]).reshape(-1, 4)
-    colours = palette[which]
+    colours = np.tile(np.asarray(ColorValue(FOUND_COLOUR)), (len(picks), 1))
+    for name in picks.sublattices:
+        colours[picks.sublattice == name] = ColorValue(colour_of(name))
     colours[picks.by_hand & (picks.sublattice == "")] = ColorValue(HAND_COLOUR)
     aside = np.zeros(len(picks), dtype=bool) if set_aside is None else set_aside != ""
     if "flag" in picks.table:

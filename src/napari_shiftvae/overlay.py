@@ -106,27 +106,40 @@ class Overlay:
                 self._hide_run(layer.metadata[RUN])
             self._add_atoms(picks)
             return
-        with self._quietly():
-            if RUN in layer.metadata:
+        if RUN in layer.metadata:
+            with self._quietly():
                 layer.features = to_layers.run_table(layer.metadata[RUN], picks)
-                return
+            return
+        if same:
+            self._look(layer, picks, None)
+            return
+        # One picture of all changes: napari would draw each of them.
+        with self._quietly(), layer.events.blocker_all():
             if len(layer.data) != len(picks):
                 layer.selected_data = set()
-                layer.data = positions
-                layer.size = to_layers.dot_size_px(picks.positions_yx[picks.t == picks.t[:1]])
+            layer.data = positions
+            size = self._dot_size(picks)
+            if len(picks) and not (layer.size == size).all():
+                layer.size = size
+            if layer.face_color[:, 3].any():
                 layer.face_color = "transparent"
-            elif not same:
-                layer.data = positions
             self._look(layer, picks, None)
+        layer.refresh()
+
+    def _dot_size(self, picks: Picks) -> float:
+        """Diameter [px] by the distance that atoms were found with, else by their own."""
+        known = self.session.separation_px
+        return to_layers.dot_size_px(picks.positions_yx[picks.t == picks.t[:1]], known)
 
     def _look(self, layer: Points, picks: Picks, set_aside: NDArray[np.str_] | None) -> None:
         """Give the dots of picks their features and colours, where these are others than before."""
         features = to_layers.pick_features(picks, set_aside)
-        if not features.equals(layer.features):
-            layer.features = features
-        if len(picks):  # napari takes a table of no colours for a mistake
-            rings = to_layers.ring_colours(picks, set_aside, self.session.colour_of)
-            if not np.array_equal(layer.border_color, rings):
+        rings = to_layers.ring_colours(picks, set_aside, self.session.colour_of)
+        with self._quietly():
+            if not features.equals(layer.features):
+                layer.features = features
+            # napari takes a table of no colours for a mistake
+            if len(picks) and not np.array_equal(layer.border_color, rings):
                 layer.border_color = rings
 
     def _recolour_rings(self) -> None:
