@@ -144,7 +144,7 @@ def dislocated(cells):
     The field is that at the place where an atom comes to lie, so that both sides of the cut fit.
     """
     index = np.stack(np.mgrid[-cells:cells, -cells : cells + 1], axis=-1).reshape(-1, 2)
-    sites = (index + (0.5, 0.25)) * SPACING
+    sites = (index + np.array([0.5, 0.25])) * SPACING
     positions = sites
     for _ in range(200):
         positions = (positions + sites + edge_dislocation(positions, SPACING)) / 2
@@ -269,7 +269,7 @@ def test_strain_and_displacement_from_a_region():
 
 
 def test_deviation_of_a_reference_grows_away_from_its_region_as_errors_do():
-    vectors, sites = crystal("square", 14)
+    _, sites = crystal("square", 14)
     lattice = fit_lattice(sites)
     inside = np.linalg.norm(sites - sites.mean(axis=0), axis=1) < 4 * SPACING
     outside = ~inside
@@ -304,7 +304,7 @@ def test_central_atoms_take_the_reference_of_whole_patterns():
     """Positions other than those the lattice was fitted to: each sublattice has its own mean."""
     _, sites = crystal("square", 9)
     lattice = fit_lattice(sites)
-    central = sites + (0.5, -0.25)
+    central = sites + np.array([0.5, -0.25])
     central[3] += (1.0, 0.0)
     central[7] = np.nan
     found = from_reference(central, image_reference(central, lattice))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
+from scipy.special import entr
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from napari_shiftvae.core.errors import InputError
@@ -24,14 +25,16 @@ __all__ = ["Classes", "class_pictures", "class_table", "cluster"]
 
 Method = Literal["gaussian mixture", "k-means", "hdbscan"]
 METHODS: tuple[Method, ...] = ("gaussian mixture", "k-means", "hdbscan")
+Criterion = Literal["icl", "bic"]
+CRITERIA: dict[Criterion, str] = {"icl": "ICL (BIC and overlap)", "bic": "BIC"}
 
 MOST = 8  # classes that are tried where their number is not given
 SAMPLE = 20_000  # rows that classes are made from; the others are assigned to them
-SILHOUETTE_SAMPLE = 2_000
 # A difference of BIC above 10 is very strong evidence: R. E. Kass, A. E. Raftery, J. Am. Stat.
 # Assoc. 90, 773 (1995), doi:10.1080/01621459.1995.10476572.
 STRONG_EVIDENCE = 10.0
-SMALLEST = 0.01  # of the rows, for a cluster of HDBSCAN; at least 5 rows
+FEWEST = 10  # rows of a class whose number is not given
+SMALLEST = 0.01  # share of the rows, for a class of HDBSCAN
 PICTURES_AT_ONCE = 512
 
 Floats = NDArray[np.float64]
@@ -70,6 +73,7 @@ def cluster(
     *,
     method: Method = "gaussian mixture",
     count: int | None = None,
+    criterion: Criterion = "icl",
     seed: int = 0,
 ) -> Classes:
     """Sort rows of values into clusters.
@@ -85,11 +89,16 @@ def cluster(
         of any shape, of at least 1 % of the rows, with the rest in no class (L. McInnes, J. Healy,
         S. Astels, *J. Open Source Softw.* 2, 205 (2017), doi:10.21105/joss.00205).
     count : int, optional
-        Number of classes. By default mixtures take the smallest number, up to eight, of which the
-        Bayesian information criterion (G. Schwarz, *Ann. Stat.* 6, 461 (1978),
-        doi:10.1214/aos/1176344136) is within 10 of the lowest; k-means the one of two to eight
-        with the largest silhouette (P. J. Rousseeuw, *J. Comput. Appl. Math.* 20, 53 (1987),
-        doi:10.1016/0377-0427(87)90125-7). HDBSCAN always finds it itself.
+        Number of classes; HDBSCAN always finds it itself. By default, for mixtures and k-means,
+        the smallest of one to eight normal distributions, of ten rows or more each, of which
+        `criterion` is within 10 of the lowest.
+    criterion : {"icl", "bic"}
+        How that number is chosen. The Bayesian information criterion (G. Schwarz, *Ann. Stat.* 6,
+        461 (1978), doi:10.1214/aos/1176344136) asks how many normal distributions describe the
+        values, so that one skewed heap becomes two classes. The integrated completed likelihood
+        (C. Biernacki, G. Celeux, G. Govaert, *IEEE Trans. Pattern Anal. Mach. Intell.* 22, 719
+        (2000), doi:10.1109/34.865189) is the same plus twice the entropy of the assignment, so
+        that classes have to be apart: it joins heaps less than about four deviations apart.
     seed : int
         Of the random starts; the same seed gives the same classes.
 
@@ -101,7 +110,7 @@ def cluster(
     Raises
     ------
     InputError
-        An unknown method, a count that the rows do not allow, or one given to HDBSCAN.
+        An unknown method or criterion, a count that the rows do not allow, or one given to HDBSCAN.
 
     Examples
     --------
@@ -111,13 +120,15 @@ def cluster(
     >>> found.count, found.size
     (2, array([90, 30]))
     >>> found.sentence
-    '2 classes of 90 and 30 atoms, by a Gaussian mixture; the number was chosen by BIC.'
+    '2 classes of 90 and 30 atoms, by a Gaussian mixture, their number by ICL (BIC and overlap).'
     """
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or not table.shape[1]:
         raise InputError(f"values has the shape {table.shape}; give one or more columns.")
     if method not in METHODS:
         raise InputError(f"method is {method!r}: choose one of {', '.join(METHODS)}.")
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion is {criterion!r}: choose one of {', '.join(CRITERIA)}.")
     rows = np.flatnonzero(np.isfinite(table).all(axis=1))
     different = len(np.unique(table[rows], axis=0))
     _check_count(count, method, different)
@@ -125,13 +136,17 @@ def cluster(
     if len(rows):
         scaled = _standardised(table[rows])
         sample = np.random.default_rng(seed).permutation(len(rows))[:SAMPLE]
-        most = count or min(MOST, different)
-        if method == "gaussian mixture":
-            label[rows] = _mixture(scaled, sample, count, most, seed)
-        elif method == "k-means":
-            label[rows] = _k_means(scaled, sample, count, most, seed)
-        else:
+        if method == "hdbscan":
             label[rows] = _dense(scaled, np.sort(sample))
+        else:
+            tried = [count] if count else range(1, min(MOST, different) + 1)
+            round_ = _whitened(scaled)
+            mixture = _mixture(round_[sample], tried, criterion, seed)
+            if method == "gaussian mixture":
+                label[rows] = mixture.predict(round_)
+            else:
+                means = KMeans(mixture.n_components, n_init=10, random_state=seed)
+                label[rows] = means.fit(scaled[sample]).predict(scaled)
     label = _largest_first(label, table)
     found = int(label.max(initial=-1)) + 1
     size = np.bincount(label[label >= 0], minlength=found)
@@ -143,7 +158,7 @@ def cluster(
         size=size.astype(np.int64),
         mean=mean.reshape(found, table.shape[1]),
         sd=sd.reshape(found, table.shape[1]),
-        sentence=_in_words(size, method, count, label, len(table) - len(rows)),
+        sentence=_in_words(size, method, None if count else criterion, label, rows),
     )
 
 
@@ -190,7 +205,8 @@ def class_pictures(patches: Patches, label: ArrayLike) -> NDArray[np.float32]:
     Returns
     -------
     (C, P, P) float32 array
-        In the image's intensity unit; NaN for numbers that no patch has.
+        In the unit of ``patches.frames``: that of the image, its slow background taken off where
+        that was done for the patches. NaN for numbers that no patch has.
     """
     number = np.asarray(label, dtype=np.int64)
     if number.shape != (len(patches),):
@@ -234,36 +250,35 @@ def _standardised(values: Floats) -> Floats:
     return np.where(flat, 0.0, values / np.where(flat, 1.0, spread))
 
 
-def _mixture(scaled: Floats, sample: Ints, count: int | None, most: int, seed: int) -> Ints:
-    tried: list[tuple[float, GaussianMixture]] = []
-    for k in range(count or 1, most + 1):
+def _whitened(scaled: Floats) -> Floats:
+    """Turn to principal axes, each of standard deviation 1."""
+    # Mixtures are the same on any axes, but the compact groups that they are started from are not.
+    axes, spread, _ = np.linalg.svd(scaled, full_matrices=False)
+    known = spread > 1e-9 * max(float(spread.max(initial=0.0)), 1e-300)
+    kept = axes[:, known] if known.any() else axes[:, :1]
+    return np.asarray(kept * np.sqrt(len(scaled)), dtype=np.float64)
+
+
+def _mixture(
+    scaled: Floats, tried: Iterable[int], criterion: Criterion, seed: int
+) -> GaussianMixture:
+    found: list[tuple[float, GaussianMixture]] = []
+    for k in tried:
         mixture = GaussianMixture(k, n_init=3, reg_covar=1e-4, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # too many components: not chosen
-            mixture.fit(scaled[sample])
-        tried.append((float(mixture.bic(scaled[sample])), mixture))
-    lowest = min(criterion for criterion, _ in tried)
-    chosen = next(mixture for criterion, mixture in tried if criterion <= lowest + STRONG_EVIDENCE)
-    return np.asarray(chosen.predict(scaled), dtype=np.int64)
-
-
-def _k_means(scaled: Floats, sample: Ints, count: int | None, most: int, seed: int) -> Ints:
-    few = sample[:SILHOUETTE_SAMPLE]
-    best, highest = np.zeros(len(scaled), dtype=np.int64), -1.0
-    for k in range(count or 2, most + 1):
-        fitted = KMeans(k, n_init=10, random_state=seed).fit(scaled[sample])
-        label = np.asarray(fitted.predict(scaled), dtype=np.int64)
-        if count is not None:
-            return label
-        if 1 < len(np.unique(label[few])) < len(few):
-            silhouette = float(silhouette_score(scaled[few], label[few]))
-            if silhouette > highest:
-                best, highest = label, silhouette
-    return best
+            mixture.fit(scaled)
+        value = float(mixture.bic(scaled))
+        if criterion == "icl":
+            value += 2 * float(entr(mixture.predict_proba(scaled)).sum())
+        if not found or mixture.weights_.min() * len(scaled) >= FEWEST:
+            found.append((value, mixture))
+    lowest = min(value for value, _ in found)
+    return next(mixture for value, mixture in found if value <= lowest + STRONG_EVIDENCE)
 
 
 def _dense(scaled: Floats, sample: Ints) -> Ints:
-    smallest = max(5, round(SMALLEST * len(sample)))
+    smallest = max(FEWEST, round(SMALLEST * len(sample)))
     if len(sample) <= smallest:
         return np.full(len(scaled), -1)
     found = HDBSCAN(min_cluster_size=smallest, copy=True).fit(scaled[sample])
@@ -283,18 +298,19 @@ def _largest_first(label: Ints, values: Floats) -> Ints:
     return renumbered
 
 
-def _in_words(size: Ints, method: Method, count: int | None, label: Ints, missing: int) -> str:
+def _in_words(
+    size: Ints, method: Method, criterion: Criterion | None, label: Ints, rows: Ints
+) -> str:
     by = {"gaussian mixture": "a Gaussian mixture", "k-means": "k-means", "hdbscan": "HDBSCAN"}
-    chosen = {"gaussian mixture": "; the number was chosen by BIC"}
-    chosen["k-means"] = "; the number was chosen by the silhouette"
     sizes = [str(each) for each in size]
     listed = " and ".join([", ".join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)
     said = f"{len(size)} class{'' if len(size) == 1 else 'es'}"
     said += f" of {listed} atoms" if sizes else ""
-    said += f", by {by[method]}{chosen.get(method, '') if count is None else ''}"
-    nowhere = int((label < 0).sum()) - missing
-    if nowhere:
-        said += f"; {nowhere} atoms belong to none"
-    if missing:
-        said += f"; {missing} atoms have missing values and no class"
+    said += f", by {by[method]}"
+    if criterion is not None and method != "hdbscan":
+        said += f", their number by {CRITERIA[criterion]}"
+    if (label[rows] < 0).any():
+        said += f"; {(label[rows] < 0).sum()} atoms belong to none"
+    if len(rows) < len(label):
+        said += f"; {len(label) - len(rows)} atoms have missing values and no class"
     return f"{said}."

@@ -171,7 +171,8 @@ def against_neighbours(
     cage = np.asarray(cage_yx, dtype=np.float64).reshape(-1, 2)
     cage_sd = np.broadcast_to(np.asarray(cage_sd_yx_px, dtype=np.float64), cage.shape)
     sd = np.broadcast_to(np.asarray(sd_yx_px, dtype=np.float64), positions.shape)
-    valid, finite = np.isfinite(cage).all(axis=1), np.isfinite(positions).all(axis=1)
+    valid = np.asarray(np.isfinite(cage).all(axis=1))
+    finite = np.asarray(np.isfinite(positions).all(axis=1))
     cage, cage_sd = cage[valid], cage_sd[valid]
     most = MOST_NEIGHBOURS if count is None else count + 1
     if len(cage) < (count or 2) or not finite.any():
@@ -181,7 +182,7 @@ def against_neighbours(
     k = np.arange(1, min(most, len(cage)) + 1)
     found = KDTree(cage).query(np.where(finite[:, None], positions, 0.0), k=k)
     distance, nearest = np.asarray(found[0]), np.asarray(found[1])
-    typical = np.asarray(np.median(distance[finite], axis=0))
+    typical = np.median(distance[finite], axis=0)
     if count is None:
         count = int(np.argmax(typical[1:] / np.maximum(typical[:-1], 1e-9))) + 1
     radius = SHELL_WIDTH * float(np.median(distance[finite, :count]))

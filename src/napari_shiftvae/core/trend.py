@@ -159,7 +159,10 @@ def _design(arm: Floats, kind: Kind) -> Floats:
 
 
 def _robust(design: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """Parameters (P,) by Huber's estimator, and their covariance (P, P)."""
+    """Parameters (P,) by Huber's estimator, and their covariance (P, P).
+
+    P. J. Huber, E. M. Ronchetti, Robust Statistics, 2nd ed. (2009), section 7.6.
+    """
     weight = np.ones(len(target))
     for _ in range(ROUNDS):
         weighted = design * weight[:, None, None]
@@ -172,7 +175,10 @@ def _robust(design: Floats, target: Floats) -> tuple[Floats, Floats]:
             break
     freedom = max(1, 2 * len(target) - design.shape[2])
     variance = np.sum((weight * length) ** 2) / freedom
-    return np.asarray(solution), variance * np.linalg.pinv(normal)
+    # A vector beyond Huber's length counts by its direction only: half of its two components.
+    slope = np.mean(np.where(weight < 1, weight / 2, 1.0))
+    plain = np.einsum("nip,niq->pq", design, design)
+    return np.asarray(solution), variance / slope**2 * np.linalg.pinv(plain)
 
 
 def _band(positions: Floats, band_px: float | None) -> float:
