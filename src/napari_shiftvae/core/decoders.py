@@ -283,17 +283,24 @@ class CoordinateDecoder(nn.Module):
             nn.Linear(config.hidden, 1),
         )
 
-    def _points(self, shift: Tensor, turn: Tensor | None) -> Tensor:
-        """Places (B, M, D) of the pixels in the pattern, in the decoder's unit."""
-        points = self.grid - shift[:, None] / self.unit
+    def _points(self, grid: Tensor, shift: Tensor, turn: Tensor | None) -> Tensor:
+        """Places (B, M, D) of pixels in the pattern, in the decoder's unit."""
+        points = grid - shift[:, None] / self.unit
         return points if turn is None else points @ _axes(turn)
 
     def forward(self, z: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
         """Patterns (B, *W) of latents (B, K), moved by shifts (B, D) [px] and turned."""
-        points = self._points(shift, turn)
+        pattern = self.at_pixels(slice(None), z, shift, turn)
+        return pattern.unflatten(1, self.window)
+
+    def at_pixels(
+        self, pixels: Tensor | slice, z: Tensor, shift: Tensor, turn: Tensor | None = None
+    ) -> Tensor:
+        """Values (B, M) of the same at some pixels, numbered row by row."""
+        points = self._points(self.grid[pixels], shift, turn)
         hidden = self.from_points(points) + self.from_latents(z)[:, None]
-        pattern: Tensor = self.net(hidden)[..., 0].unflatten(1, self.window)
-        return pattern
+        values: Tensor = self.net(hidden)
+        return values[..., 0]
 
     def linearise(
         self, z: Tensor, shift: Tensor, turn: Tensor | None = None, *, latents: bool = True
@@ -302,7 +309,7 @@ class CoordinateDecoder(nn.Module):
         if len(z) > PATCHES_IN_CACHE:
             return _in_pieces(self, z, shift, turn, latents=latents)
         # Forward, and back from the one output: cheaper than forward along each direction.
-        points = self._points(shift, turn)
+        points = self._points(self.grid, shift, turn)
         value = self.from_points(points) + self.from_latents(z)[:, None]
         bent: list[Tensor] = []
         for layer in self.net:

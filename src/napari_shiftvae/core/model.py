@@ -22,6 +22,9 @@ from napari_shiftvae.core.model_config import DecoderKind, Invariance, ModelConf
 __all__ = ["DecoderKind", "Encoded", "Invariance", "Linearised", "ModelConfig", "ShiftVAE"]
 
 
+FEWEST_PIXELS = 256
+
+
 class Encoded(NamedTuple):
     """Means and logarithms of standard deviations of the approximate posterior."""
 
@@ -131,6 +134,24 @@ class ShiftVAE(nn.Module):
             pose = z.new_zeros(len(z), self.config.pose_dim)
         pattern: Tensor = self.decoder(z @ self.gauge.T, *self.placed(pose))
         return pattern
+
+    def residual(
+        self, z: Tensor, pose: Tensor, patches: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | slice]:
+        """Decoded minus given windows (B, M), at the M pixels that a step of training looks at.
+
+        The coordinate decoder pays for each pixel, and an eighth of them, drawn anew for every
+        step, tells the slope of the loss as well as all do, without bias.
+        """
+        flat = patches.flatten(1)
+        pixels = flat.shape[1]
+        looked_at = max(FEWEST_PIXELS, pixels // 8)
+        if isinstance(self.decoder, CoordinateDecoder) and looked_at < pixels:
+            order = torch.randperm(pixels, generator=generator, device=flat.device)
+            some = order[:looked_at]
+            found = self.decoder.at_pixels(some, z @ self.gauge.T, *self.placed(pose))
+            return found - flat[:, some], some
+        return self.decode(z, pose).flatten(1) - flat, slice(None)
 
     def linearise(self, z: Tensor, pose: Tensor, *, latents: bool = True) -> Linearised:
         """Return decoded windows and their derivatives by pose and, if wanted, by latents."""
