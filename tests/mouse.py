@@ -46,3 +46,10 @@ class Mouse:
             self._qtbot.mouseMove(self._canvas, self._at(place))
             self._qtbot.wait(10)
         self._qtbot.mouseRelease(self._canvas, LEFT, key, self._at(path[-1]))
+
+    def move(self, position_yx) -> None:
+        """Move the pointer there, in two steps: napari looks at changes only."""
+        there = self._at(position_yx)
+        self._qtbot.mouseMove(self._canvas, there + QPoint(3, 3))
+        self._qtbot.wait(20)
+        self._qtbot.mouseMove(self._canvas, there)

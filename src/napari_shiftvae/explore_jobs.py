@@ -4,42 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_shiftvae.layers import CLASS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from napari_shiftvae.core.classify import Method
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
-
-METHODS: dict[str, Literal["mixture", "kmeans", "hdbscan"]] = {
-    "mixture": "mixture",
-    "k-means": "kmeans",
-    "HDBSCAN": "hdbscan",
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classified:
-    """A run whose atoms have classes, the mean patch of each class, and a sentence."""
+    """A run whose atoms have classes, with what each class is like.
+
+    Attributes
+    ----------
+    run : Run
+        Its atoms have the column ``class``.
+    table : pandas.DataFrame
+        Number of atoms and means of the columns, one row a class.
+    patterns : (C, P, P) array
+        Mean patch of each class.
+    sentence : str
+    """
 
     run: Run
-    patterns: dict[int, NDArray[np.float32]]
+    table: pd.DataFrame
+    patterns: NDArray[np.float32]
     sentence: str
 
 
 def classify(
-    run: Run, patches: Patches, columns: Sequence[str], method: str, count: int | None
+    run: Run, patches: Patches, columns: Sequence[str], method: Method, count: int | None
 ) -> Classified:
     """Sort the atoms of a run into classes by some of their columns."""
     from napari_shiftvae.core.classify import cluster
 
     values = run.atoms[list(dict.fromkeys(columns))].to_numpy(dtype=float)
-    found = cluster(values, method=METHODS[method], count=count, seed=run.config.train.seed)
+    found = cluster(values, method=method, count=count, seed=run.config.train.seed)
     return _classified(run, patches, found.label, found.sentence)
 
 
@@ -54,22 +62,14 @@ def add_class(run: Run, patches: Patches, rows: Sequence[int]) -> Classified:
 
 
 def _classified(run: Run, patches: Patches, labels: NDArray[np.int64], sentence: str) -> Classified:
+    from napari_shiftvae.core.classify import class_pictures, class_table
+
     aside = run.atoms.columns.get_loc("set_aside")
     atoms = run.atoms.drop(columns=CLASS, errors="ignore")
     atoms.insert(min(aside, atoms.shape[1]), CLASS, labels)
     return Classified(
         run=replace(run, atoms=atoms),
-        patterns=class_means(patches, labels),
+        table=class_table(run.atoms, labels),
+        patterns=class_pictures(patches, labels[patches.index]),
         sentence=sentence,
     )
-
-
-def class_means(patches: Patches, labels: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
-    """Mean patch of each class, of at most a thousand of its atoms."""
-    of_patch = labels[patches.index]
-    means = {}
-    for number in np.unique(of_patch[of_patch >= 0]).tolist():
-        rows = np.flatnonzero(of_patch == number)
-        some = rows[:: -(-len(rows) // 1000)]
-        means[number] = patches.gather(some).mean(dim=0).numpy()
-    return means

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = {
-    "mixture": "Mixture of normal distributions; the number by the Bayesian information criterion.",
-    "k-means": "Compact groups; the number is yours to give, or the one with the best silhouette.",
-    "HDBSCAN": "Dense groups of any shape; what belongs to none is left out.",
+    "gaussian mixture": "Clusters of any elliptic shape; their number by the Bayesian information "
+    "criterion.",
+    "k-means": "Compact clusters of about one size; their number by the best silhouette.",
+    "hdbscan": "Dense groups of any shape, as many as there are; the rest belongs to none.",
 }
 ICON_PX = 44
 MOST_ROWS_SHOWN = 5

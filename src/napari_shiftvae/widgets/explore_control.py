@@ -318,17 +318,16 @@ class ExploreControl(QObject):
         self._panel.colour.setCurrentText(CLASS)
         self._panel.classes.note.setText(result.sentence)
         self._session.say(result.sentence)
-        atoms = result.run.atoms
-        names = [name for name in atoms if name.startswith("z") and name[1:].isdigit()]
+        names = [f"z{k}" for k in range(1, result.run.model.config.latent_dim + 1)]
         rows = [
             ClassRow(
-                number=number,
-                colour=CLASS_COLOURS[number % len(CLASS_COLOURS)],
-                count=int((atoms[CLASS] == number).sum()),
-                means=atoms.loc[atoms[CLASS] == number, names].mean().tolist(),
-                pattern=pattern,
+                number=int(number),
+                colour=CLASS_COLOURS[int(number) % len(CLASS_COLOURS)],
+                count=int(row["count"]),
+                means=row[names].tolist(),
+                pattern=result.patterns[int(number)],
             )
-            for number, pattern in result.patterns.items()
+            for number, row in result.table.iterrows()
         ]
         self._panel.classes.show_classes(rows, names)
 

@@ -47,10 +47,8 @@ class LatentScatter(pg.PlotWidget):
             "The wheel zooms, the middle button pans, 'A' shows all."
         )
         self.density = pg.ImageItem(axisOrder="row-major")
-        self.dots = pg.ScatterPlotItem(size=5, pen=None, pxMode=True)
-        self.marks = pg.ScatterPlotItem(
-            size=9, brush=None, pen=pg.mkPen("#ffffff", width=1.5), pxMode=True
-        )
+        self.dots = _Dots(size=5, pen=None, pxMode=True)
+        self.marks = _Dots(size=9, brush=None, pen=pg.mkPen("#ffffff", width=1.5), pxMode=True)
         self.handle = pg.TargetItem(size=14, pen=pg.mkPen("#ff4d6d", width=2))
         self.handle.setVisible(False)
         for item in (self.density, self.dots, self.marks, self.handle):
@@ -153,6 +151,14 @@ class LatentScatter(pg.PlotWidget):
     def _on_handle(self) -> None:
         place = self.handle.pos()
         self.handle_moved.emit(place.x(), place.y())
+
+
+class _Dots(pg.ScatterPlotItem):
+    """Dots that leave clicks to the area they are in."""
+
+    def mouseClickEvent(self, event: Any) -> None:
+        """Let the click through."""
+        event.ignore()
 
 
 class _Area(pg.ViewBox):
