@@ -18,7 +18,7 @@ from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.infer import encode, refine
-from napari_shiftvae.core.runfile import load_run, save_run
+from napari_shiftvae.core.runfile import FORMAT_VERSION, load_run, save_run
 from napari_shiftvae.core.runs import summary
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
@@ -318,7 +318,7 @@ def test_bomb_of_a_member_is_refused(write):
 
 
 def test_newer_version_is_refused(rewrite):
-    refused(rewrite(format_version=2), "written by a newer version; update napari-shiftvae")
+    refused(rewrite(format_version=FORMAT_VERSION + 1), "written by a newer version; update napari-shiftvae")
 
 
 def test_other_program_s_file_is_refused(rewrite):

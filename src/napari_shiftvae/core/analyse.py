@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,15 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.align import align, sample_positions
 from napari_shiftvae.core.atoms import estimate_separation, find_atoms
-from napari_shiftvae.core.diagnostics import diagnose
+from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.gauge import fix_gauge, read
+from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import default_patch_size, extract_patches
-from napari_shiftvae.core.runs import ImageInfo, Run, Training, atoms_table
+from napari_shiftvae.core.paused import pause, resumed
+from napari_shiftvae.core.runs import Run, Training
 from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
@@ -53,6 +57,8 @@ class Progress:
         Rows of the picks that have a patch; the rows of `report.latents`.
     report : TrainReport or None
         While training.
+    snapshot : callable or None
+        While training: makes a run of what was learned so far, to be called before the next step.
     """
 
     stage: Stage
@@ -61,6 +67,7 @@ class Progress:
     positions_yx: NDArray[np.float64] | None = None
     index: NDArray[np.int64] | None = None
     report: TrainReport | None = None
+    snapshot: Callable[[], Run] | None = None
 
 
 @dataclass(kw_only=True)
@@ -75,6 +82,10 @@ class _Clock:
         finally:
             spent = time.perf_counter() - began
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+    def total(self) -> None:
+        spent = [seconds for stage, seconds in self.seconds.items() if stage != "total"]
+        self.seconds["total"] = sum(spent)
 
 
 @contextmanager
@@ -177,7 +188,7 @@ def _analyse(
     clock = _Clock()
     stopped, epochs = False, 0
     if resume is not None:
-        training, picks = _resumed(image, resume), resume.picks_yx
+        training, picks = _resumed(image, resume, device), resume.picks_yx
         # What made the model and its picks stays; how to go on may change.
         train_config = replace(config.train, seed=resume.config.train.seed)
         config = replace(resume.config, train=train_config, refine=config.refine)
@@ -194,7 +205,6 @@ def _analyse(
             stopped |= (yield progress) == "stop"
         training = _prepare(pixels, picks, separation_px, config, device)
     model, patches, state = training.model, training.patches, training.state
-    separation_px = model.config.separation_px
 
     with clock.time("train"):
         for report in train(model, patches, config.train, state):
@@ -206,10 +216,20 @@ def _analyse(
                 positions_yx=picks,
                 index=patches.index,
                 report=report,
+                snapshot=partial(
+                    _snapshot,
+                    training,
+                    report,
+                    picks=picks,
+                    image=image,
+                    config=config,
+                    seconds=dict(clock.seconds),
+                ),
             )
             stopped |= sent == "stop"
             if stopped:
                 break
+    training = training.held()
     with clock.time("refine"):
         model.eval()
         fit = encode(model, patches)
@@ -222,36 +242,53 @@ def _analyse(
                     message="Refining shifts and latents",
                 )
         fit = fix_gauge(model, patches, fit, dark=config.dark)
-        reading = read(model, patches, fit)
     with clock.time("fields"):
         yield Progress(stage="fields", fraction=0.0, message="Drawing maps")
-        unit = float(patches.scale.mean())
-        diagnostics = diagnose(
+        run = conclude(
+            model,
             patches,
             fit,
-            reading,
-            noise_sigma=float(model.variance.sqrt()) * unit,
-            noise_sigma_independent=training.noise_sigma * unit,
-            separation_px=separation_px,
-        )
-        run = Run(
-            atoms=atoms_table(picks, patches, reading, image.calibration),
-            model=model,
+            picks_yx=picks,
+            image=image,
             config=config,
-            image=ImageInfo.of(image),
-            diagnostics=diagnostics,
+            noise_sigma=training.noise_sigma,
             epochs=epochs,
-            device=str(device),
             seconds=clock.seconds,
-            peak_memory_mb=peak_memory_mb(),
-            training=training,
-            fit=fit,
         )
+        run = replace(run, training=training, peak_memory_mb=peak_memory_mb())
         _ = run.maps
-    clock.seconds["total"] = sum(
-        clock.seconds[stage] for stage in clock.seconds if stage != "total"
-    )
+    clock.total()
     return run
+
+
+def _snapshot(
+    training: Training,
+    report: TrainReport,
+    *,
+    picks: NDArray[np.float64],
+    image: MicroscopeImage,
+    config: AnalysisConfig,
+    seconds: dict[str, float],
+) -> Run:
+    """Make a run of what has been learned so far, read off the encoder, that can be trained on."""
+    training = training.held()
+    model = copy.deepcopy(training.model).eval()
+    fit = encode(model, training.patches)
+    fit = fix_gauge(model, training.patches, fit, dark=config.dark)
+    seconds = seconds | {"train": report.seconds}
+    seconds["total"] = sum(spent for stage, spent in seconds.items() if stage != "total")
+    run = conclude(
+        model,
+        training.patches,
+        fit,
+        picks_yx=picks,
+        image=image,
+        config=config,
+        noise_sigma=training.noise_sigma,
+        epochs=report.epoch,
+        seconds=seconds,
+    )
+    return replace(run, paused=pause(training))
 
 
 def finish(steps: Generator[Progress, str | None, Run]) -> Run:
@@ -337,19 +374,21 @@ def _patch_size(config: AnalysisConfig, separation_px: float, shape: tuple[int, 
     return config.patch_size_px or min(default_patch_size(separation_px), *shape)
 
 
-def _resumed(image: MicroscopeImage, run: Run) -> Training:
+def _resumed(image: MicroscopeImage, run: Run, device: torch.device) -> Training:
     """Copy the training of a run to go on with, leaving the run as it is."""
-    if run.training is None:
+    if not run.resumable:
         raise InputError(
-            "This run was opened from its file, which does not hold the state of the training: "
-            "run the analysis anew."
+            "This run does not hold the state of a training, as one whose model comes from another "
+            "image: run the analysis anew."
         )
     if checksum(image.data) != run.image.sha256:
         raise InputError(
             f"The run to go on with is of another image ({run.image.name}): choose that one, or "
             "start a new run."
         )
-    return run.training.copied()
+    if run.training is not None:
+        return run.training.copied()
+    return resumed(run, patches_of(run, image), device)
 
 
 def _prepare(

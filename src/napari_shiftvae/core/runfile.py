@@ -1,4 +1,8 @@
-"""The run file: a zip of ``atoms.csv``, ``run.json`` and ``model.safetensors``; no code in it."""
+"""The run file: a zip of ``atoms.csv``, ``run.json`` and ``model.safetensors``; no code in it.
+
+``model.safetensors`` holds the weights and, under names that begin with ``training.``, what is
+needed to train on.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ import math
 import os
 import platform
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
@@ -25,19 +29,21 @@ from safetensors.torch import save as save_tensors
 from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.paused import check_paused, pause
 from napari_shiftvae.core.runs import ImageInfo, Run, summary
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.spectra_run import CubeInfo, SpectraRun
 from napari_shiftvae.core.train import TrainConfig
 
 FORMAT = "napari-shiftvae run"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2 since the state of the training is kept
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
 ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
     *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px", "residual", "set_aside"),
 )
 SPECTRA_COLUMNS = ("y_px", "x_px", "shift", "shift_sd", "residual", "set_aside")
+STATE = "training."  # begins the names of tensors that are no weights
 PACKAGES = ("napari-shiftvae", "torch", "numpy", "scipy", "scikit-image", "pandas")
 
 
@@ -64,7 +70,7 @@ def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".shiftvae":
         path = path.with_name(path.name + ".shiftvae")
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "holds": "atoms" if isinstance(run, Run) else "spectra",
@@ -78,19 +84,65 @@ def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
         **summary(run),
     }
     weights = {name: value.cpu().contiguous() for name, value in run.model.state_dict().items()}
+    if isinstance(run, Run):
+        record |= {
+            "intensity": run.intensity,
+            "trained_on": run.trained_on and asdict(run.trained_on),
+        }
+        paused = run.paused if run.training is None else pause(run.training)
+        weights |= {STATE + name: value for name, value in (paused or {}).items()}
     members = {
-        "atoms.csv": run.atoms.to_csv(index=False, float_format="%.10g").encode(),
+        "atoms.csv": atoms_csv(run.atoms),
         "run.json": json.dumps(record, indent=1, allow_nan=False).encode(),
         "model.safetensors": save_tensors(weights),
     }
+    written_aside(path, lambda file: _pack(file, members))
+    return path
+
+
+def _pack(file: IO[bytes], members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def atoms_csv(atoms: pd.DataFrame) -> bytes:
+    """Contents of ``atoms.csv``: ten digits, and picks to the last, which all else follows from.
+
+    Parameters
+    ----------
+    atoms : pandas.DataFrame
+        As `Run.atoms`.
+
+    Returns
+    -------
+    bytes
+    """
+    exact = {name: [repr(float(value)) for value in atoms[name]] for name in ("y_px", "x_px")}
+    text: str = atoms.assign(**exact).to_csv(index=False, float_format="%.10g")
+    return text.encode()
+
+
+def written_aside(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file under another name and rename it, so that an older one stays whole.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        Writes the contents into the file that it is given.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
     # Not `tempfile`: its files are for their owner's eyes only, and would stay so.
     aside = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         try:
             with aside.open("xb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                    for name, content in members.items():
-                        archive.writestr(name, content)
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
@@ -102,7 +154,6 @@ def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
         raise InputError(
             f"{path} could not be written ({reason}): choose another folder or free some space."
         ) from error
-    return path
 
 
 def load_run(path: str | Path) -> Run:
@@ -115,7 +166,7 @@ def load_run(path: str | Path) -> Run:
     Returns
     -------
     Run
-        Without `training`.
+        Without `training` and `fit`, but with the state of the training where the file has it.
 
     Raises
     ------
@@ -125,12 +176,23 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     with _opened(path) as (record, members):
         _check_kind(record, "atoms", path)
-        image = record["image"]
-        size = image["pixel_size_nm"]
-        info = ImageInfo(
-            **(image | {"shape": tuple(image["shape"]), "pixel_size_nm": size and tuple(size)})
+        parts = _parts(record, members, ATOM_COLUMNS, path)
+        intensity, source = record.get("intensity"), record.get("trained_on")
+        run = Run(
+            image=_image_info(record["image"]),
+            intensity=intensity and (float(intensity[0]), float(intensity[1])),
+            trained_on=source and _image_info(source),
+            **parts,
         )
-        return Run(image=info, **_parts(record, members, ATOM_COLUMNS, path))
+        if run.paused is not None and not check_paused(run.paused, run.model, int(run.used.sum())):
+            raise _refused(path, "the state of its training does not fit its model")
+        return run
+
+
+def _image_info(record: dict[str, Any]) -> ImageInfo:
+    size = record["pixel_size_nm"]
+    shape = tuple(record["shape"])
+    return ImageInfo(**(record | {"shape": shape, "pixel_size_nm": size and tuple(size)}))
 
 
 def load_spectra(path: str | Path) -> SpectraRun:
@@ -155,6 +217,7 @@ def load_spectra(path: str | Path) -> SpectraRun:
         image = record["image"]
         info = CubeInfo(**(image | {"shape": tuple(image["shape"])}))
         parts = _parts(record, members, SPECTRA_COLUMNS, path)
+        del parts["paused"]
         if len(parts["atoms"]) != math.prod(info.grid_shape):
             raise _refused(path, "its table has not one row for each pixel")
         return SpectraRun(image=info, **parts)
@@ -184,10 +247,14 @@ def _parts(
     diagnostics = record["diagnostics"]
     for name in ("kl_latents", "leakage", "sentences"):
         diagnostics[name] = tuple(diagnostics[name])
-    model = _model(ModelConfig(**record["model"]), members["model.safetensors"], path)
+    tensors = load_tensors(members["model.safetensors"])
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
+    paused = {name.removeprefix(STATE): tensors[name] for name in tensors if name not in weights}
+    model = _model(ModelConfig(**record["model"]), weights, path)
     return {
         "atoms": _atoms(members["atoms.csv"], columns, model.config.latent_dim, path),
         "model": model,
+        "paused": paused or None,
         "config": AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])})),
         "diagnostics": Diagnostics(**diagnostics),
         "epochs": int(record["epochs"]),
@@ -233,8 +300,7 @@ def _members(path: Path) -> dict[str, bytes]:
         return members
 
 
-def _model(config: ModelConfig, content: bytes, path: Path) -> ShiftVAE:
-    weights = load_tensors(content)
+def _model(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> ShiftVAE:
     with torch.device("meta"):  # settings may ask for more memory than there is
         expected = ShiftVAE(config).state_dict()
     same = set(weights) == set(expected) and all(
@@ -256,9 +322,11 @@ def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path
     latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
     if len(set(header)) < len(header) or not {*columns, *latents} <= set(header):
         raise _refused(path, "its table of atoms lacks columns")
-    return pd.read_csv(
+    exact = ("y_px", "x_px")  # pandas may miss the last digit of a number
+    table = pd.read_csv(
         io.BytesIO(content),
         keep_default_na=False,
-        na_values={name: [""] for name in numbers},
-        dtype=dict.fromkeys(numbers, np.float64) | {"set_aside": object},
+        na_values={name: [""] for name in numbers if name not in exact},
+        dtype=dict.fromkeys(numbers, np.float64) | dict.fromkeys((*exact, "set_aside"), object),
     )
+    return table.assign(**{name: [float(value) for value in table[name]] for name in exact})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.diagnostics import Diagnostics
@@ -62,17 +63,43 @@ class ImageInfo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """What is needed to train on: the model, its patches and the optimiser's state."""
+    """What is needed to train on.
+
+    Attributes
+    ----------
+    model : ShiftVAE
+    patches : Patches
+    state : TrainState
+    noise_sigma : float
+        By the power spectrum, in normalised intensity.
+    buffers : dict of str to tensor
+        Noise variance and gauge of the model between two steps; what follows the training
+        changes them.
+    """
 
     model: ShiftVAE
     patches: Patches
     state: TrainState
     noise_sigma: float
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def held(self) -> Training:
+        """Keep the buffers as they are at this moment."""
+        return replace(
+            self, buffers={name: value.clone() for name, value in kept_buffers(self.model).items()}
+        )
 
     def copied(self) -> Training:
-        """Copy what training changes, so that the run it came from stays as it is."""
+        """Copy what training changes, as it was between two steps; the original stays."""
         model, state = copy.deepcopy((self.model, self.state))
+        model.load_state_dict(self.buffers, strict=False)
         return replace(self, model=model, state=state)
+
+
+def kept_buffers(model: ShiftVAE) -> dict[str, torch.Tensor]:
+    """Buffers that are kept in files: noise variance, gauge, and what belongs to it."""
+    weights = {name for name, _ in model.named_parameters()}
+    return {name: value for name, value in model.state_dict().items() if name not in weights}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,8 +121,14 @@ class Run:
     seconds : dict of str to float
         Time of each stage.
     peak_memory_mb : float or None
+    intensity : tuple of float or None
+        Offset and scale of all patches, in the image's unit; None where each has its own.
+    trained_on : ImageInfo or None
+        Image that the model comes from, where it is another one.
     training : Training or None
         Not kept in the file.
+    paused : dict of str to tensor or None
+        State of the training as a file holds it, from `paused.pause`.
     fit : Fit or None
         Posterior of every patch; not kept in the file.
     """
@@ -109,7 +142,10 @@ class Run:
     device: str
     seconds: dict[str, float]
     peak_memory_mb: float | None
+    intensity: tuple[float, float] | None = None
+    trained_on: ImageInfo | None = None
     training: Training | None = None
+    paused: dict[str, torch.Tensor] | None = None
     fit: Fit | None = None
 
     @property
@@ -131,6 +167,11 @@ class Run:
     def separation_px(self) -> float:
         """Distance between neighbours [px]."""
         return self.model.config.separation_px
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can be trained on."""
+        return self.training is not None or self.paused is not None
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,156 @@
+"""The state of a training between two steps, as tensors that a file can hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.model import ShiftVAE
+from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.runs import Run, Training, kept_buffers
+from napari_shiftvae.core.train import start
+
+__all__ = ["check_paused", "pause", "resumed"]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch's Adam names them
+NUMBERS = ("step", "seconds", "noise_sigma")
+BATCHES = ("order", "order_sizes", "generator")
+
+
+def pause(training: Training) -> dict[str, Tensor]:
+    """Copy what training needs to go on as if it had not been interrupted.
+
+    Parameters
+    ----------
+    training : Training
+
+    Returns
+    -------
+    dict of str to tensor
+        ``moments.<parameter>.<moment>`` and ``steps.<parameter>`` of Adam, ``buffers.<name>`` of
+        the model as training left them, ``generator``, the batches left of the epoch (``order``,
+        one after the other, and ``order_sizes``), ``step``, ``seconds`` and ``noise_sigma``.
+    """
+    state, model = training.state, training.model
+    tensors = {
+        "step": torch.tensor(state.step),
+        "seconds": torch.tensor(state.seconds, dtype=torch.float64),
+        "noise_sigma": torch.tensor(training.noise_sigma, dtype=torch.float64),
+        "generator": state.generator.get_state(),
+        "order": torch.cat([torch.zeros(0, dtype=torch.int64), *state.order]),
+        "order_sizes": torch.tensor([len(rows) for rows in state.order], dtype=torch.int64),
+    }
+    (group,) = state.optimiser.param_groups
+    for (name, _), parameter in zip(model.named_parameters(), group["params"], strict=True):
+        own = state.optimiser.state.get(parameter, {})
+        for key in MOMENTS if own else ():
+            tensors[f"moments.{name}.{key}"] = own[key]
+        if own:
+            tensors[f"steps.{name}"] = own["step"]
+    for name, value in training.buffers.items():
+        tensors[f"buffers.{name}"] = value
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+
+
+def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> bool:
+    """Tell whether tensors, such as those of a stranger's file, are a state of this model.
+
+    Parameters
+    ----------
+    tensors : mapping of str to tensor
+        As `pause` makes them.
+    model : ShiftVAE
+    count : int
+        Number of patches.
+
+    Returns
+    -------
+    bool
+    """
+    if not {*NUMBERS, *BATCHES} <= set(tensors):
+        return False
+    expected = {f"buffers.{name}": value for name, value in kept_buffers(model).items()}
+    if tensors["step"].numel() == 1 and int(tensors["step"]) > 0:
+        for name, parameter in model.named_parameters():
+            expected |= {f"moments.{name}.{key}": parameter for key in MOMENTS}
+            expected[f"steps.{name}"] = torch.zeros(())
+    order, sizes = tensors["order"], tensors["order_sizes"]
+    return (
+        set(tensors) == {*expected, *NUMBERS, *BATCHES}
+        and all(
+            tensors[name].shape == value.shape and tensors[name].dtype == value.dtype
+            for name, value in expected.items()
+        )
+        and all(tensors[name].numel() == 1 for name in NUMBERS)
+        and all(bool(torch.isfinite(value).all()) for value in tensors.values())
+        and int(tensors["step"]) >= 0
+        and order.dtype == sizes.dtype == torch.int64
+        and order.ndim == sizes.ndim == 1
+        and bool((sizes > 0).all())
+        and int(sizes.sum()) == len(order)
+        and bool(((order >= 0) & (order < count)).all())
+        and tensors["generator"].dtype == torch.uint8
+    )
+
+
+def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
+    """Take the training of a run up again where its file left it.
+
+    Parameters
+    ----------
+    run : Run
+        With its state `paused`; stays as it is.
+    patches : Patches
+        Those of the run.
+    device : torch.device
+
+    Returns
+    -------
+    Training
+        With new random numbers where the device is of another kind than before.
+
+    Raises
+    ------
+    InputError
+        If the file holds no such state, or not one of these patches.
+    """
+    tensors = run.paused
+    if tensors is None or not check_paused(tensors, run.model, len(patches)):
+        raise InputError(
+            "The state of the training does not fit the run's model and patches: run the analysis "
+            "anew."
+        )
+    model = copy.deepcopy(run.model).to(device)
+    state = start(model, run.config.train)
+    buffers = {name[8:]: value for name, value in tensors.items() if name.startswith("buffers.")}
+    model.load_state_dict(buffers, strict=False)
+    names = [name for name, _ in model.named_parameters()]
+    if f"steps.{names[0]}" in tensors:
+        adam = state.optimiser.state_dict()
+        adam["state"] = {
+            number: {key: tensors[f"moments.{name}.{key}"].clone() for key in MOMENTS}
+            | {"step": tensors[f"steps.{name}"].clone()}
+            for number, name in enumerate(names)
+        }
+        state.optimiser.load_state_dict(adam)
+    state.step, state.seconds = int(tensors["step"]), float(tensors["seconds"])
+    state.order = list(tensors["order"].split(tensors["order_sizes"].tolist()))
+    if tensors["generator"].shape == state.generator.get_state().shape:
+        try:
+            state.generator.set_state(tensors["generator"])
+        except RuntimeError as error:
+            raise InputError(
+                "The run's random numbers cannot be taken up again: run the analysis anew."
+            ) from error
+    else:
+        state.generator.manual_seed(run.config.train.seed + state.step)
+    return Training(
+        model=model,
+        patches=patches,
+        state=state,
+        noise_sigma=float(tensors["noise_sigma"]),
+    )
