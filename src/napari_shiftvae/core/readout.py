@@ -1,0 +1,339 @@
+"""What a run says about its sample: vectors and scalars at every atom, with their uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_shiftvae.core.displacement import Displacement, from_neighbours, from_reference
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.fields import pixel_maps
+from napari_shiftvae.core.lattice import Lattice, fit_lattice
+from napari_shiftvae.core.polarisation import Polarisation, against_cage, against_neighbours
+from napari_shiftvae.core.reference import Reference, image_reference, region_reference
+from napari_shiftvae.core.runs import Run
+from napari_shiftvae.core.strain import strain
+from napari_shiftvae.core.trend import Kind as TrendKind
+from napari_shiftvae.core.trend import remove_trend
+
+VectorKind = Literal[
+    "shift from the pick",
+    "displacement from the lattice",
+    "displacement from the neighbours",
+    "polar displacement in the cage",
+    "polar displacement between sublattices",
+]
+Position = Literal["whole pattern", "central atom"]
+
+VECTORS: dict[VectorKind, str] = {
+    "shift from the pick": "Where the pattern or the atom lies, seen from the pick.",
+    "displacement from the lattice": "Position minus its place on the fitted ideal lattice.",
+    "displacement from the neighbours": (
+        "Position minus the mean of the opposite neighbours of the same sublattice."
+    ),
+    "polar displacement in the cage": (
+        "The central atom against all else in its patch; ferroelectric polarisation is "
+        "proportional to it."
+    ),
+    "polar displacement between sublattices": (
+        "Atoms of all other sublattices against the mean of their nearest neighbours of the first "
+        "one; needs sublattices named in the Atoms tab."
+    ),
+}
+STRAINS = {"exx": "%", "eyy": "%", "exy": "%", "rotation": "degree"}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """From which positions, and against what.
+
+    Attributes
+    ----------
+    vectors : str
+        One of `VECTORS`.
+    position : {"whole pattern", "central atom"}
+        Which reading of the atoms' positions.
+    trend : {"shift", "rigid", "affine", "rows"} or None
+        What is removed from displacements, as `trend.remove_trend` takes it.
+    """
+
+    vectors: VectorKind = "polar displacement in the cage"
+    position: Position = "central atom"
+    trend: TrendKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorField:
+    """A vector at every atom of a run.
+
+    Attributes
+    ----------
+    start_yx, yx_px, sd_yx_px : (N, 2) arrays
+        Where the atoms are, the vectors and their standard deviations (y, x) [px]; NaN where a
+        vector is not known.
+    sentence : str
+        What it was measured from, what was removed.
+    """
+
+    start_yx: Floats
+    yx_px: Floats
+    sd_yx_px: Floats
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scalar:
+    """A number at every atom of a run.
+
+    Attributes
+    ----------
+    name, unit : str
+        Of lengths the unit is ``"px"``.
+    values, sd : (N,) arrays
+        NaN where not known; `sd` is all NaN where it is not worked out.
+    signed : bool
+        Whether zero is the middle of its scale.
+    smooth : bool
+        Whether it may be interpolated from atom to atom, over sublattices.
+    """
+
+    name: str
+    unit: str
+    values: Floats
+    sd: Floats
+    signed: bool
+    smooth: bool
+
+    def on_pixels(self, run: Run) -> NDArray[np.float32]:
+        """Draw it onto the pixels of the image, (H, W)."""
+        maps = pixel_maps(
+            run.picks_yx, self.values[:, None], run.image.shape, nearest=not self.smooth
+        )
+        return np.asarray(maps[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readout:
+    """Vectors and scalars of one run with one set of options.
+
+    Attributes
+    ----------
+    options : Options
+    field : VectorField
+    scalars : dict of str to Scalar
+        By name: components, length and uncertainty of the vectors, strain, rotation, residual.
+    sentences : tuple of str
+        What was measured from what.
+    """
+
+    options: Options
+    field: VectorField
+    scalars: dict[str, Scalar]
+    sentences: tuple[str, ...]
+
+
+def read_out(
+    run: Run,
+    options: Options,
+    *,
+    inside: NDArray[np.bool_] | None = None,
+    sublattice: NDArray[np.object_] | None = None,
+) -> Readout:
+    """Work out vectors and scalars at every atom.
+
+    Parameters
+    ----------
+    run : Run
+    options : Options
+    inside : (N,) bool array, optional
+        Atoms of a reference region, whose lattice counts as undisplaced and unstrained; by default
+        the lattice of all atoms does.
+    sublattice : (N,) array of str, optional
+        Names of the atoms' sublattices, "" for none.
+
+    Returns
+    -------
+    Readout
+
+    Raises
+    ------
+    InputError
+        The quantity needs a lattice, or sublattices, and there are none.
+    """
+    positions, sd = _positions(run, options.position)
+    reference, why = _reference(positions, _contrast(run, sublattice), inside)
+    found = _vectors(run, options, reference, why, sublattice)
+    sentences = [found.sentence]
+    if options.trend is not None:
+        trend = remove_trend(
+            found.start_yx, found.yx_px, options.trend, sd_yx_px=_known(found.sd_yx_px)
+        )
+        found = replace(found, yx_px=trend.yx_px, sd_yx_px=trend.sd_yx_px)
+        sentences.append(trend.sentence)
+    scalars = _of_vectors(found)
+    if reference is not None:
+        strained = strain(positions, reference, sd_yx_px=_known(sd))
+        sentences.append(strained.sentence)
+        for name, unit in STRAINS.items():
+            attribute, factor = (name, 100.0) if unit == "%" else ("rotation_rad", 180 / np.pi)
+            deviation = "rotation_sd_rad" if unit != "%" else f"{name}_sd"
+            scalars.append(
+                Scalar(
+                    name=name,
+                    unit=unit,
+                    values=factor * getattr(strained, attribute),
+                    sd=factor * getattr(strained, deviation),
+                    signed=True,
+                    smooth=True,
+                )
+            )
+    else:
+        sentences.append(f"No strain: {why}.")
+    residual = run.atoms["residual"].to_numpy(dtype=np.float64)
+    scalars.append(_plain("residual", "noise s.d.", residual))
+    return Readout(
+        options=options,
+        field=replace(found, sentence=" ".join(sentences)),
+        scalars={scalar.name: scalar for scalar in scalars},
+        sentences=tuple(sentences),
+    )
+
+
+def _positions(run: Run, position: Position) -> tuple[Floats, Floats]:
+    """Positions and standard deviations, (N, 2) each [px]."""
+    if position == "central atom":
+        return run.atom_yx, _columns(run, "atom_y_sd_px", "atom_x_sd_px")
+    shift = _columns(run, "shift_y_px", "shift_x_px")
+    return run.picks_yx + shift, _columns(run, "shift_y_sd_px", "shift_x_sd_px")
+
+
+def _columns(run: Run, *names: str) -> Floats:
+    return run.atoms[list(names)].to_numpy(dtype=np.float64)
+
+
+def _contrast(run: Run, sublattice: NDArray[np.object_] | None) -> Floats | None:
+    """What tells sublattices apart, (N,) above zero: their names, else the image at the picks."""
+    names = [] if sublattice is None else sorted(set(sublattice.tolist()) - {""})
+    if sublattice is not None and len(names) > 1:
+        ranks = {name: 2.0 ** (len(names) - rank) for rank, name in enumerate(names)}
+        return np.array([ranks.get(name, 1.0) for name in sublattice.tolist()])
+    if run.training is None:
+        return None
+    patches = run.training.patches
+    y, x = np.rint(patches.pick_yx).astype(int).T
+    bright = patches.frames[patches.frame, y, x].astype(np.float64)
+    bright = -bright if run.config.dark else bright
+    contrast = np.full(len(run.atoms), np.nan)
+    contrast[patches.index] = bright - bright.min() + np.ptp(bright) / 10 + 1e-12
+    return contrast
+
+
+def _reference(
+    positions: Floats, contrast: Floats | None, inside: NDArray[np.bool_] | None
+) -> tuple[Reference | None, str]:
+    """Return the reference lattice, or None and why there is none."""
+    usable = positions
+    if contrast is not None:
+        usable = np.where(np.isfinite(contrast)[:, None], positions, np.nan)
+        contrast = np.where(np.isfinite(contrast), contrast, 1.0)
+    lattice = fit_lattice(usable, amplitude=contrast)
+    if not isinstance(lattice, Lattice):
+        return None, lattice.reason
+    if inside is None:
+        return image_reference(positions, lattice), ""
+    return region_reference(positions, lattice, inside), ""
+
+
+def _vectors(
+    run: Run,
+    options: Options,
+    reference: Reference | None,
+    why: str,
+    sublattice: NDArray[np.object_] | None,
+) -> VectorField:
+    positions, sd = _positions(run, options.position)
+    cage, cage_sd = _positions(run, "whole pattern")
+    found: Displacement | Polarisation
+    if options.vectors == "shift from the pick":
+        sentence = f"Shift of the {options.position} from the pick."
+        return VectorField(
+            start_yx=run.picks_yx, yx_px=positions - run.picks_yx, sd_yx_px=sd, sentence=sentence
+        )
+    if options.vectors == "polar displacement in the cage":
+        atom, atom_sd = _positions(run, "central atom")
+        found = against_cage(
+            atom,
+            cage,
+            sublattice=sublattice,
+            atom_sd_yx_px=_known(atom_sd),
+            cage_sd_yx_px=_known(cage_sd),
+        )
+        positions = cage
+    elif options.vectors == "polar displacement between sublattices":
+        found = _between(positions, sd, sublattice)
+    elif reference is None:
+        raise InputError(f"There is no {options.vectors}: {why}.")
+    elif options.vectors == "displacement from the lattice":
+        found = from_reference(positions, reference, sd_yx_px=_known(sd))
+        assert reference.places_yx is not None  # noqa: S101 - both references have places
+        positions = reference.places_yx
+    else:
+        found = from_neighbours(positions, reference.vectors_yx, sd_yx_px=_known(sd))
+    start = np.where(np.isfinite(positions), positions, run.picks_yx)
+    return VectorField(
+        start_yx=start, yx_px=found.yx_px, sd_yx_px=found.sd_yx_px, sentence=found.sentence
+    )
+
+
+def _between(positions: Floats, sd: Floats, sublattice: NDArray[np.object_] | None) -> Polarisation:
+    names = [] if sublattice is None else sorted(set(sublattice.tolist()) - {""})
+    if len(names) < 2 or sublattice is None:
+        raise InputError(
+            "There are no two sublattices: press Group in the Atoms tab, or name some atoms there."
+        )
+    cage = sublattice == names[0]
+    inside = np.isin(sublattice, names[1:])
+    finite = np.isfinite(positions).all(axis=1)
+    cage, inside = cage & finite, inside & finite
+    part = against_neighbours(
+        positions[inside], positions[cage], sd_yx_px=sd[inside], cage_sd_yx_px=sd[cage]
+    )
+    vectors, deviations = np.full_like(positions, np.nan), np.full_like(positions, np.nan)
+    vectors[inside], deviations[inside] = part.yx_px, part.sd_yx_px
+    return replace(part, yx_px=vectors, sd_yx_px=deviations)
+
+
+def _known(sd: Floats) -> Floats:
+    """Standard deviations with those that are missing as large as the largest."""
+    finite = sd[np.isfinite(sd)]
+    return np.where(np.isfinite(sd), sd, finite.max(initial=0.0))
+
+
+def _of_vectors(field: VectorField) -> list[Scalar]:
+    length = np.linalg.norm(field.yx_px, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.sqrt(((field.yx_px * field.sd_yx_px) ** 2).sum(axis=1)) / length
+    axes = [
+        Scalar(
+            name=f"along {axis}",
+            unit="px",
+            values=field.yx_px[:, at],
+            sd=field.sd_yx_px[:, at],
+            signed=True,
+            smooth=False,
+        )
+        for at, axis in enumerate("yx")
+    ]
+    magnitude = replace(_plain("length", "px", length), sd=along)
+    uncertainty = np.sqrt((field.sd_yx_px**2).mean(axis=1))
+    return [*axes, magnitude, _plain("uncertainty", "px", uncertainty)]
+
+
+def _plain(name: str, unit: str, values: Floats) -> Scalar:
+    missing = np.full(len(values), np.nan)
+    return Scalar(name=name, unit=unit, values=values, sd=missing, signed=False, smooth=False)

@@ -1,0 +1,107 @@
+"""Fields of a run against the truth of a simulated ferroelectric."""
+
+import numpy as np
+import pytest
+from scipy.spatial import KDTree
+
+from napari_shiftvae.core.analyse import analyse, finish
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.images import MicroscopeImage
+from napari_shiftvae.core.lattice import fit_lattice
+from napari_shiftvae.core.readout import VECTORS, Options, read_out
+from napari_shiftvae.core.reference import image_reference
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.core.train import TrainConfig
+
+MADE = perovskite(
+    rng=np.random.default_rng(3), shape=(260, 280), pixel_size_nm=0.02, noise=0.04, rotation_rad=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def run():
+    config = AnalysisConfig(train=TrainConfig(epochs=40, learning_rate=4e-3))
+    return finish(analyse(MicroscopeImage(data=MADE.image, name="made"), config))
+
+
+@pytest.fixture(scope="module")
+def truth(run):
+    row = KDTree(MADE.truth[["y_px", "x_px"]]).query(run.picks_yx)[1]
+    return MADE.truth.iloc[row].reset_index(drop=True)
+
+
+def known(field):
+    return np.isfinite(field.yx_px).all(axis=1)
+
+
+def test_displacement_from_the_lattice_is_that_of_the_true_positions(run, truth):
+    """The lattice takes up a part of the domains; so it does of the true positions."""
+    field = read_out(run, Options(vectors="displacement from the lattice")).field
+    rows = known(field)
+    assert rows.sum() > 0.9 * run.used.sum()
+    true = truth.loc[rows, ["y_px", "x_px"]].to_numpy()
+    contrast = np.where(truth.loc[rows, "sublattice"] == "A", 2.0, 1.0)
+    reference = image_reference(true, fit_lattice(true, amplitude=contrast))
+    expected = true - reference.places_yx
+    assert np.sqrt(np.mean((field.yx_px[rows] - expected) ** 2)) < 0.1
+    assert np.corrcoef(field.yx_px[rows, 0], expected[:, 0])[0, 1] > 0.97
+
+
+def test_polar_displacement_between_sublattices_has_the_true_size(run, truth):
+    names = truth["sublattice"].to_numpy(dtype=object)
+    options = Options(vectors="polar displacement between sublattices")
+    readout = read_out(run, options, sublattice=names)
+    rows = known(readout.field)
+    assert set(names[rows]) == {"B"}
+    # B against its A cage: its own displacement and the cage's, 2/3 and 1/3 of the whole
+    expected = 1.5 * truth["displacement_y_px"].to_numpy()[rows]
+    deep = np.abs(expected) > 0.9 * np.abs(expected).max()
+    measured = readout.field.yx_px[rows, 0][deep]
+    assert np.median(measured / expected[deep]) == pytest.approx(1, abs=0.05)
+
+
+def test_a_crystal_without_strain_has_none(run):
+    scalars = read_out(run, Options(position="whole pattern")).scalars
+    for name, unit in (("exx", "%"), ("eyy", "%"), ("rotation", "degree")):
+        scalar = scalars[name]
+        assert scalar.unit == unit
+        assert scalar.signed
+        assert abs(np.nanmean(scalar.values)) < 0.2
+    assert np.nanmedian(scalars["exx"].sd) > 0
+
+
+def test_a_trend_is_removed_and_said(run):
+    options = Options(vectors="displacement from the lattice", trend="affine")
+    readout = read_out(run, options)
+    assert any("Removed" in sentence for sentence in readout.sentences)
+    y, x = readout.field.yx_px[known(readout.field)].T
+    assert abs(np.median(y)) < 0.2
+    assert abs(np.median(x)) < 0.2
+
+
+def test_a_reference_region_has_no_displacement(run):
+    inside = run.picks_yx[:, 1] < 140
+    options = Options(vectors="displacement from the lattice")
+    field = read_out(run, options, inside=inside).field
+    rows = known(field) & inside
+    np.testing.assert_allclose(field.yx_px[rows].mean(axis=0), 0, atol=0.05)
+    assert "reference region" in field.sentence
+
+
+@pytest.mark.parametrize("kind", list(VECTORS))
+def test_every_field_has_units_uncertainty_and_a_map(run, truth, kind):
+    names = truth["sublattice"].to_numpy(dtype=object)
+    readout = read_out(run, Options(vectors=kind), sublattice=names)
+    rows = known(readout.field)
+    assert rows.any()
+    assert (readout.field.sd_yx_px[rows] > 0).all()
+    assert {"along y", "along x", "length", "uncertainty"} <= set(readout.scalars)
+    drawn = readout.scalars["length"].on_pixels(run)
+    assert drawn.shape == MADE.image.shape
+    assert np.isfinite(drawn).any()
+
+
+def test_without_sublattices_the_remedy_is_said(run):
+    with pytest.raises(InputError, match="press Group"):
+        read_out(run, Options(vectors="polar displacement between sublattices"))
