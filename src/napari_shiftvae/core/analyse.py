@@ -30,6 +30,8 @@ from napari_shiftvae.core.patches import default_patch_size, extract_patches
 from napari_shiftvae.core.paused import pause, resumed
 from napari_shiftvae.core.runs import Run, Training
 from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
+from napari_shiftvae.core.smooth_refine import refine_together
+from napari_shiftvae.core.smoothness import neighbourhood
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
 
@@ -206,8 +208,9 @@ def _analyse(
         training = _prepare(pixels, picks, separation_px, config, device)
     model, patches, state = training.model, training.patches, training.state
 
+    neighbours = neighbourhood(patches) if config.train.smoothness else None
     with clock.time("train"):
-        for report in train(model, patches, config.train, state):
+        for report in train(model, patches, config.train, state, neighbours=neighbours):
             epochs = report.epoch
             sent = yield Progress(
                 stage="train",
@@ -241,6 +244,17 @@ def _analyse(
                     fraction=min(1.0, done * 512 / len(patches)),
                     message="Refining shifts and latents",
                 )
+        if config.refine and neighbours is not None:
+            for result in refine_together(
+                model,
+                patches,
+                fit,
+                neighbours,
+                smoothness=config.train.smoothness,
+                edge_preserving=config.train.edge_preserving,
+            ):
+                fit = result or fit
+                yield Progress(stage="refine", fraction=1.0, message="Refining with neighbours")
         fit = fix_gauge(model, patches, fit, dark=config.dark)
     with clock.time("fields"):
         yield Progress(stage="fields", fraction=0.0, message="Drawing maps")

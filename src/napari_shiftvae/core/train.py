@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import Encoded, ShiftVAE
+from napari_shiftvae.core.smoothness import Neighbourhood, settle
 from napari_shiftvae.core.windows import Windows, prior_centre
 
 REPORT_EVERY_S = 0.1
@@ -35,6 +36,11 @@ class TrainConfig:
     kl_shift, kl_content : float
         Weights of the Kullback-Leibler terms of pose and content latents; 1 is the evidence
         lower bound.
+    smoothness : float
+        Weight of the condition that the latents of neighbours are alike, as `smoothness` defines
+        it; 0 leaves it out, and 1 is a start on any data.
+    edge_preserving : bool
+        Whether that condition lets sharp walls stand; else it blurs them.
     seed : int
         Seed of the initial weights, the batches and the noise.
     """
@@ -44,6 +50,8 @@ class TrainConfig:
     learning_rate: float = 2e-3
     kl_shift: float = 1.0
     kl_content: float = 1.0
+    smoothness: float = 0.0
+    edge_preserving: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,6 +61,7 @@ class TrainConfig:
             ("learning_rate", 1e-6, 0.1),
             ("kl_shift", 0.0, 1e3),
             ("kl_content", 0.0, 1e3),
+            ("smoothness", 0.0, 1e3),
             ("seed", 0, 2**63 - 1),
         ):
             value = getattr(self, name)
@@ -146,6 +155,8 @@ def train(
     patches: Windows,
     config: TrainConfig,
     state: TrainState | None = None,
+    *,
+    neighbours: Neighbourhood | None = None,
 ) -> Iterator[TrainReport]:
     """Maximise the evidence lower bound, reporting every tenth of a second and at the end.
 
@@ -161,6 +172,8 @@ def train(
     config : TrainConfig
     state : TrainState, optional
         From `start`, to go on later where the iteration stopped.
+    neighbours : Neighbourhood, optional
+        Which of the N are compared; needed where `config` has some smoothness.
 
     Yields
     ------
@@ -169,7 +182,7 @@ def train(
     Raises
     ------
     InputError
-        If there are too few patches.
+        If there are too few patches, or neighbours are needed and not given.
 
     Examples
     --------
@@ -189,6 +202,11 @@ def train(
             f"There are {count} patches and the model needs at least {FEWEST_PATCHES}: "
             "find or click more atoms."
         )
+    if config.smoothness and neighbours is None:
+        raise InputError(
+            f"smoothness is {config.smoothness:g} and no neighbours are known: give them, or set "
+            "it to 0."
+        )
     state = state or start(model, config)
     batch, epochs = config.batch_for(count), config.epochs_for(count)
     steps_per_epoch = math.ceil(count / batch)
@@ -203,9 +221,15 @@ def train(
     model.train()
     while state.step < total:
         if not state.order:
-            shuffled = torch.randperm(count, generator=state.generator, device=device)
-            state.order = list(shuffled.cpu().tensor_split(steps_per_epoch))
+            if config.smoothness and neighbours is not None:
+                shuffled = neighbours.shuffled(state.generator)
+            else:
+                shuffled = torch.randperm(count, generator=state.generator, device=device).cpu()
+            state.order = list(shuffled.tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
+        pairs = None
+        if config.smoothness and neighbours is not None:
+            pairs = neighbours.pairs_among(rows)
         for group in state.optimiser.param_groups:
             group["lr"] = _rate(state.step / total) * config.learning_rate
         terms, encoded = _step(
@@ -215,6 +239,7 @@ def train(
             state,
             centre=centre[rows].to(device),
             weight=None if weight is None else weight[rows].to(device),
+            pairs=pairs,
         )
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
@@ -249,9 +274,20 @@ def _step(
     *,
     centre: torch.Tensor,
     weight: torch.Tensor | None,
+    pairs: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, Encoded]:
     """One step of Adam; returns loss, mean square residual, KL of pose and of each latent."""
     encoded = model.encode(x)
+    extra: torch.Tensor | float = 0.0
+    if pairs is not None:
+        z, log_sd, extra = settle(
+            encoded.z,
+            encoded.log_sd_z,
+            pairs,
+            weight=config.smoothness,
+            edge_preserving=config.edge_preserving,
+        )
+        encoded = encoded._replace(z=z, log_sd_z=log_sd)
     pose_dim = model.config.pose_dim
     noise = torch.randn(
         len(x), pose_dim + encoded.z.shape[1], generator=state.generator, device=x.device
@@ -275,7 +311,7 @@ def _step(
     )
     loss = likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_latents.sum()
     state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss + extra).backward()
     state.optimiser.step()
     terms = torch.stack([loss, mean_square, kl_shift.sum(), *kl_latents]).detach()
     return terms, encoded
