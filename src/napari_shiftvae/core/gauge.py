@@ -135,15 +135,13 @@ def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
     model.polarity.fill_(polarity)
     still = some.new_zeros(len(some), model.config.dimensions)
     model.template.copy_(_at(model, some, still).mean(dim=0))
-    in_image = model.config.dimensions == 2
-    if in_image:
-        centre = torch.zeros_like(model.origin)
-        model.origin.copy_(feature_pixel(model.template[None], centre, model)[0])
+    if model.config.dimensions == 1:  # spectra.read_spectra says where these lie
+        return
+    centre = torch.zeros_like(model.origin)
+    model.origin.copy_(feature_pixel(model.template[None], centre, model)[0])
     for _ in range(TEMPLATE_ROUNDS):
         cage, _ = cage_position(model, some, derivative=False)
         model.template.copy_(_at(model, some, *undone(model, cage)).mean(dim=0))
-    if not in_image:
-        return
     offset = torch.cat([_offset(model, z[rows]) for rows in batches(len(z))])
     offset = offset[offset.isfinite().all(dim=1)]
     if len(offset):

@@ -23,8 +23,7 @@ RIDGE = 1e-5
 def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tuple[Tensor, Tensor]:
     """Register the cage of each decoded pattern with the template's.
 
-    Least squares on pose, contrast and background at once, by Gauss-Newton on the decoder. Of a
-    spectrum all of it is the cage.
+    Least squares on pose, contrast and background at once, by Gauss-Newton on the decoder.
 
     Parameters
     ----------
@@ -41,15 +40,12 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     by_latent : (B, C, K) tensor
         Its derivative; (B, C, 0) where it is not wanted.
     """
-    if model.config.dimensions == 2:
-        away = (model.grid - model.origin).square().sum(dim=-1).sqrt()
-        cage = away > CENTRAL_RADIUS * model.config.separation_px
-        weight = torch.where(cage, 1.0, CENTRAL_WEIGHT).flatten()
-    else:
-        weight = torch.ones_like(model.template)
+    away = (model.grid - model.origin).square().sum(dim=-1).sqrt()
+    cage = away > CENTRAL_RADIUS * model.config.separation_px
+    weight = torch.where(cage, 1.0, CENTRAL_WEIGHT).flatten()
     template = model.template.flatten().expand(len(z), -1)
     fixed = torch.stack([template, torch.ones_like(template)], dim=1)  # (B, 2, P P)
-    dims, turns = model.config.dimensions, model.config.pose_dim - model.config.shift_dim
+    dims, turns = 2, model.config.pose_dim - model.config.shift_dim
     pose = torch.zeros(len(z), dims + turns, device=z.device)
     limit = torch.full_like(pose[0], LARGEST_TURN)
     limit[:dims] = CENTRAL_RADIUS * model.config.separation_px / 2
@@ -176,8 +172,7 @@ def applied(turn: Tensor, columns: Tensor) -> Tensor:
 
 def undone(model: ShiftVAE, pose: Tensor) -> tuple[Tensor, Tensor | None]:
     """Shift and turn that take back the pose (B, C) of a cage."""
-    dims = model.config.dimensions
-    if pose.shape[1] == dims:
+    if pose.shape[1] == 2:
         return -pose, None
-    turn = -model.turn(pose[:, dims:])
-    return -applied(turn, pose[:, :dims, None])[..., 0], turn
+    turn = -model.turn(pose[:, 2:])
+    return -applied(turn, pose[:, :2, None])[..., 0], turn

@@ -193,7 +193,9 @@ class SpectraReading:
     shift_px, shift_sd_px : (N,) arrays
         Shift of the spectrum from the mean shift [points].
     residual : (N,) array
-        Root mean square residual over the noise that was estimated before.
+        Root mean square residual over the noise that the spectrum was weighted by.
+    noise_sigma : (N,) array
+        Standard deviation of the noise of each by its residual, in normalised intensity.
     """
 
     z: NDArray[np.float64]
@@ -201,6 +203,7 @@ class SpectraReading:
     shift_px: NDArray[np.float64]
     shift_sd_px: NDArray[np.float64]
     residual: NDArray[np.float64]
+    noise_sigma: NDArray[np.float64]
 
 
 def slope_centre(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,7 +239,7 @@ def slope_centre(model: ShiftVAE, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def read_spectra(model: ShiftVAE, fit: Fit) -> SpectraReading:
+def read_spectra(model: ShiftVAE, spectra: Spectra, fit: Fit) -> SpectraReading:
     """Turn a fit into latents and shifts.
 
     Part of a shift may hide in the decoder, as a function of the latents. It is taken out: a
@@ -246,6 +249,7 @@ def read_spectra(model: ShiftVAE, fit: Fit) -> SpectraReading:
     ----------
     model : ShiftVAE
         With its gauge fixed.
+    spectra : Spectra
     fit : Fit
 
     Returns
@@ -260,6 +264,7 @@ def read_spectra(model: ShiftVAE, fit: Fit) -> SpectraReading:
         variance = (by @ fit.covariance[rows] @ by.mT)[:, 0, 0]
         parts.append(torch.stack([hidden + pose, variance.sqrt()]))
     shift, shift_sd = torch.cat(parts, dim=1).cpu().double().numpy()
+    weight = torch.ones(()) if spectra.weight is None else spectra.weight[:, 0]
     z_sd = fit.covariance.diagonal(dim1=1, dim2=2)[:, fit.pose.shape[1] :].sqrt()
     return SpectraReading(
         z=fit.z.cpu().double().numpy(),
@@ -267,4 +272,5 @@ def read_spectra(model: ShiftVAE, fit: Fit) -> SpectraReading:
         shift_px=shift - shift.mean(),
         shift_sd_px=shift_sd,
         residual=(fit.mean_square / model.variance).sqrt().cpu().double().numpy(),
+        noise_sigma=(fit.mean_square.cpu() / weight).sqrt().double().numpy(),
     )

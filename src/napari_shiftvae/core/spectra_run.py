@@ -212,7 +212,7 @@ def analyse_spectra(
                     message="Refining shifts and latents",
                 )
         fit = fix_gauge(model, spectra, fit)
-        reading = read_spectra(model, fit)
+        reading = read_spectra(model, spectra, fit)
         ended = time.perf_counter()
         unit = spectra.scale.astype(np.float64)
         return SpectraRun(
@@ -299,6 +299,7 @@ def _diagnose(
     middle = float(np.median(reading.residual))
     spread = float(np.median(np.abs(reading.residual - middle)))
     outliers = int((reading.residual > middle + OUTLIER_MAD * spread).sum())
+    own = spectra.scale * reading.noise_sigma
     reasons, counts = np.unique(spectra.set_aside[spectra.set_aside != ""], return_counts=True)
     set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))
     sentences = [
@@ -315,7 +316,7 @@ def _diagnose(
         kl_latents=tuple(kl),
         active_latents=sum(nat > ACTIVE_NAT for nat in kl),
         leakage=tuple(leakage.tolist()),
-        noise_sigma=float(np.median(noise * np.sqrt(fit.mean_square.cpu().numpy()))),
+        noise_sigma=float(np.median(own)),
         noise_sigma_independent=float(np.median(noise)),
         outliers=outliers,
         period_jumps=0,
