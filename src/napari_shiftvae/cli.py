@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftvae import __version__, cli_atoms
+from napari_shiftvae import __version__, cli_atoms, cli_runs
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"napari-shiftvae: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("napari-shiftvae: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        left = str(error) or "nothing was written"
+        print(f"napari-shiftvae: interrupted; {left}.", file=sys.stderr)
         return 130
     return 0
 
@@ -82,11 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--unit", choices=tuple(NM_PER_UNIT), help="of --pixel-size")
     run.add_argument("--seed", type=int, default=0, metavar="S")
     run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    run.add_argument(
+        "--resume", type=Path, metavar="RUN", help="train on from a run file or a checkpoint"
+    )
     run.add_argument("--json", action="store_true", help="end with one line of JSON")
 
     atoms = commands.add_parser("atoms", help="find, refine and sort atoms, and write a table")
     atoms.set_defaults(command=_atoms)
     cli_atoms.add_arguments(atoms)
+
+    encode = commands.add_parser("encode", help="apply the model of a run to another image")
+    encode.set_defaults(command=_encode)
+    cli_runs.add_encode(encode)
+
+    export = commands.add_parser("export", help="write tables, maps, figures and a script")
+    export.set_defaults(command=_export)
+    cli_runs.add_export(export)
 
     info = commands.add_parser("info", help="say what a run file holds")
     info.set_defaults(command=_info)
@@ -111,9 +123,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
     from napari_shiftvae.core.images import read_image
-    from napari_shiftvae.core.runfile import save_run
-    from napari_shiftvae.core.runs import summary
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
 
@@ -135,13 +146,51 @@ def _run(options: argparse.Namespace) -> None:
         refine=not options.no_refine,
         device=options.device,
     )
-    run = _with_progress(analyse(image, config, positions_yx=positions))
+    checkpoint = checkpoint_beside(options.output)
+    resume = cli_runs.to_resume(options, checkpoint)
+    steps = with_checkpoints(
+        analyse(
+            image,
+            config if resume is None else resume.config,
+            positions_yx=positions,
+            resume=resume,
+        ),
+        checkpoint,
+    )
+    try:
+        run = _with_progress(steps)
+    except KeyboardInterrupt as error:
+        steps.close()
+        if checkpoint.exists():
+            raise KeyboardInterrupt(f"go on with --resume {checkpoint}") from error
+        raise
+    _finish(run, options)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _finish(run: Run, options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.runfile import save_run
+    from napari_shiftvae.core.runs import summary
+
     path = save_run(run, options.output)
     for sentence in run.diagnostics.sentences:
         print(sentence)
     print(f"Wrote {path}")
     if options.json:
         print(json.dumps(summary(run)))
+
+
+def _encode(options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.images import read_image
+
+    _check_output(options.output)
+    image = _calibrated(read_image(options.image), options)
+    _finish(_with_progress(cli_runs.encoding(options, image)), options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    for path in cli_runs.export(options):
+        print(f"Wrote {path}")
 
 
 def _check_output(path: Path) -> None:

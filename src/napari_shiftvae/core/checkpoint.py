@@ -1,0 +1,241 @@
+"""Runs saved while they are made, so that a crash loses no more than seconds of work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
+
+__all__ = [
+    "CHECKPOINT_EVERY_S",
+    "Autosave",
+    "autosaved",
+    "checkpoint_beside",
+    "latest_checkpoint",
+    "runs_folder",
+    "with_checkpoints",
+]
+
+CHECKPOINT_EVERY_S = 20.0
+ABANDONED_S = 24 * 3600.0
+CHECKPOINT = ".checkpoint.shiftvae"  # ends the names of runs that are not finished
+
+
+def runs_folder() -> Path:
+    """Folder of this user's runs, where no other was chosen.
+
+    Returns
+    -------
+    Path
+        ``napari-shiftvae/runs`` where programs keep their data on this system; it need not exist.
+    """
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "napari-shiftvae" / "runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autosave:
+    """Where one analysis is saved without being asked.
+
+    Attributes
+    ----------
+    folder : Path
+    name : str
+        Begins the names of its files; no other run has it.
+    """
+
+    folder: Path
+    name: str
+
+    @classmethod
+    def of(cls, image_name: str, folder: Path | None = None) -> Autosave:
+        """Choose names for a new analysis of an image, in the user's own folder by default."""
+        plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in image_name)
+        moment = datetime.now().astimezone().strftime("%Y-%m-%d %H.%M.%S")
+        name = f"{plain.strip()[:80] or 'image'} {moment} {os.getpid()}"
+        return cls(folder=folder or runs_folder(), name=name)
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the unfinished run."""
+        return self.folder / f"{self.name}{CHECKPOINT}"
+
+    @property
+    def finished(self) -> Path:
+        """File of the finished run."""
+        return self.folder / f"{self.name}.shiftvae"
+
+
+def autosaved(
+    steps: Generator[Progress, str | None, Run],
+    where: Autosave,
+    *,
+    every_s: float = CHECKPOINT_EVERY_S,
+) -> Generator[Progress, str | None, Run]:
+    """Pass an analysis on, with checkpoints while it trains, and save it at its end.
+
+    Where a file cannot be written, a warning says so and the analysis goes on.
+
+    Parameters
+    ----------
+    steps : generator
+        From `analyse.analyse`.
+    where : Autosave
+        Its folder is made where it is missing, for its owner's eyes only.
+    every_s : float
+        Time between checkpoints [s].
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Run
+
+    Examples
+    --------
+    >>> from napari_shiftvae.core.analyse import analyse, finish
+    >>> run = finish(autosaved(analyse(image, config), Autosave.of("image")))  # doctest: +SKIP
+    """
+    try:
+        where.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        _warn(f"{where.folder} could not be made ({error.strerror or error})")
+    _sweep(where.folder)
+    run = yield from with_checkpoints(steps, where.checkpoint, every_s=every_s)
+    if _saved(run, where.finished):
+        where.checkpoint.unlink(missing_ok=True)
+    return run
+
+
+def with_checkpoints(
+    steps: Generator[Progress, str | None, Run],
+    path: Path,
+    *,
+    every_s: float = CHECKPOINT_EVERY_S,
+) -> Generator[Progress, str | None, Run]:
+    """Pass an analysis on, and save what it has learned at intervals while it trains.
+
+    A checkpoint is a run file like any other: it opens, and the training goes on from it with the
+    same numbers. An analysis that is closed before its end leaves one. It is for the caller to
+    remove it when the finished run is saved. A file that cannot be written is said in a warning
+    and stops nothing.
+
+    Parameters
+    ----------
+    steps : generator
+        From `analyse.analyse`.
+    path : Path
+        Checkpoint; the older one stays whole until the newer one is.
+    every_s : float
+        Time between checkpoints [s].
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Run
+    """
+    saved = time.monotonic()
+    sent: str | None = None
+    while True:
+        try:
+            progress = steps.send(sent)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+        if progress.snapshot is not None and time.monotonic() - saved >= every_s:
+            _saved(progress.snapshot(), path)
+            saved = time.monotonic()
+        try:
+            sent = yield progress
+        except GeneratorExit:
+            if progress.snapshot is not None:
+                _saved(progress.snapshot(), path)
+            raise
+
+
+def checkpoint_beside(output: Path) -> Path:
+    """Checkpoint of a run that is to be written to a file."""
+    return output.with_name(output.name.removesuffix(".shiftvae") + CHECKPOINT)
+
+
+def latest_checkpoint(folder: Path | None = None) -> Path | None:
+    """Find what the newest analysis that did not end has left.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        By default `runs_folder`.
+
+    Returns
+    -------
+    Path or None
+        A run file; those of processes that are still running do not count.
+    """
+    found = []
+    for path in (folder or runs_folder()).glob(f"*{CHECKPOINT}"):
+        try:
+            found.append((path.stat().st_mtime, path))
+        except OSError:  # removed meanwhile
+            continue
+    return next((path for _, path in sorted(found, reverse=True) if not _at_work(path)), None)
+
+
+def _at_work(checkpoint: Path) -> bool:
+    """Whether the process that the file's name tells of is running."""
+    pid = checkpoint.name.removesuffix(CHECKPOINT).rpartition(" ")[2]
+    if sys.platform == "win32" or not pid.isdecimal() or not 0 < int(pid) < 2**31:
+        return False  # on Windows, asking in this way would end it
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove parts of files that processes were writing when they were killed."""
+    for part in folder.glob("*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
+        except OSError:  # another process was faster, or it is not ours
+            continue
+
+
+def _saved(run: Run, path: Path) -> bool:
+    from napari_shiftvae.core.runfile import save_run
+
+    try:
+        save_run(run, path)
+    except InputError as error:
+        _warn(str(error))
+        return False
+    return True
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"The run is not being saved: {reason}", stacklevel=3)
