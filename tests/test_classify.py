@@ -193,7 +193,8 @@ def test_pictures_of_classes_are_mean_patches_in_the_unit_of_the_image(monkeypat
     assert pictures.shape == (4, 8, 8)
     assert np.isnan(pictures[1]).all()
     frame = patches.frames[0]
-    cut = [frame[y : y + 8, x : x + 8] for y, x in patches.corner_yx[label == 2]]
-    np.testing.assert_allclose(pictures[2], np.mean(cut, axis=0), rtol=1e-4)
+    for each in (0, 2, 3):
+        cut = [frame[y : y + 8, x : x + 8] for y, x in patches.corner_yx[label == each]]
+        np.testing.assert_allclose(pictures[each], np.mean(cut, axis=0), rtol=1e-4)
     with pytest.raises(InputError, match="one class for each of the"):
         class_pictures(patches, label[1:])

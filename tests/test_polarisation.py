@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from napari_shiftvae.core.analyse import analyse, finish
+from napari_shiftvae.core.decoded import decoded_displacement
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gaussians import refine_gaussians
+from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.polarisation import against_cage, against_neighbours
 from napari_shiftvae.core.rendering import hexagonal_vectors, rotated_axes
+from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.core.train import TrainConfig
 
 CELL_PX = 0.40 / 0.015
 POLAR_PX = 0.03 / 0.015
@@ -145,11 +150,36 @@ def test_the_shell_is_found_on_hexagonal_lattices(count):
 def test_atoms_beside_a_vacancy_have_no_cage():
     cage = np.mgrid[:8, :8].reshape(2, -1).T * 20.0
     inside = np.mgrid[:7, :7].reshape(2, -1).T * 20.0 + 10.0
-    found = against_neighbours(inside, np.delete(cage, 27, axis=0))
+    found = against_neighbours(inside, np.delete(cage, 27, axis=0), sd_yx_px=0.3, cage_sd_yx_px=0.8)
     near = np.linalg.norm(inside - cage[27], axis=1) < 20
     assert near.sum() == 4
     assert np.isnan(found.yx_px[near]).all()
     np.testing.assert_allclose(found.yx_px[~near], 0, atol=1e-9)
+    np.testing.assert_allclose(found.sd_yx_px[~near], np.hypot(0.3, 0.8 / np.sqrt(4)))
     assert "incomplete for 4 of 49 atoms" in found.sentence
     with pytest.raises(InputError, match="are too few"):
         against_neighbours(inside, cage[:1])
+
+
+def test_the_decoder_tells_the_displacement_of_each_latent():
+    """At the latents of the atoms it is that of the atoms, constant part included."""
+    simulation = perovskite(rng=np.random.default_rng(3), shape=(160, 160))
+    config = AnalysisConfig(train=TrainConfig(epochs=3))
+    run = finish(analyse(MicroscopeImage(data=simulation.image, name="made"), config))
+    atoms = run.atoms[run.used]
+
+    def pair(name):
+        return atoms[[name.format(axis) for axis in "yx"]].to_numpy()
+
+    z = atoms[[f"z{k}" for k in range(1, run.model.config.latent_dim + 1)]].to_numpy()
+    read = against_cage(
+        pair("atom_{}_px"), pair("{}_px") + pair("shift_{}_px"), zero="as read"
+    ).yx_px
+    decoded = decoded_displacement(run.model, z)
+    assert np.isfinite(read).mean() > 0.7
+    np.testing.assert_allclose(decoded, read, atol=2e-3)
+    z = z.copy()
+    z[0] = np.nan
+    assert np.isnan(decoded_displacement(run.model, z)[0]).all()
+    with pytest.raises(InputError, match="latents of the model"):
+        decoded_displacement(run.model, z[:, :1])

@@ -215,6 +215,25 @@ def test_vacancies_and_borders_have_fewer_neighbours_and_say_so():
     assert "12 of 12 atoms have fewer than 3 neighbours" in row.sentence
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+@lattices
+def test_neighbours_are_of_one_sublattice_and_mutual(name, seed):
+    """Whatever is missing, however displaced, and with atoms too many."""
+    vectors, sites = crystal(name, 10)
+    rng = np.random.default_rng(seed)
+    sites = sites[rng.random(len(sites)) > 0.25]
+    false = sites[rng.permutation(len(sites))[:15]] + rng.normal(0, 1.5, (15, 2))
+    positions = np.vstack([sites + rng.normal(0, 0.3, sites.shape), false])
+    around = lattice_neighbours(positions, vectors)
+    one, number = np.nonzero(around.partner >= 0)
+    other = around.partner[one, number]
+    assert (around.partner[other, len(around.cells) - 1 - number] == one).all()
+    true = (one < len(sites)) & (other < len(sites))
+    assert true.sum() > 2 * len(sites)
+    ideal = sites[one[true]] + around.ideal_yx[number[true]]
+    np.testing.assert_allclose(sites[other[true]], ideal, atol=1e-9)
+
+
 def test_moving_and_reordering_the_atoms_changes_nothing():
     vectors, sites = crystal("honeycomb", 9)
     positions = sites + np.random.default_rng(1).normal(0, 0.2, sites.shape)

@@ -1,0 +1,67 @@
+"""Polar displacement that each point of latent space stands for, read from the decoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.infer import batches
+from napari_shiftvae.core.landmarks import applied, cage_position, central_position
+from napari_shiftvae.core.model import ShiftVAE
+
+__all__ = ["decoded_displacement"]
+
+
+@torch.no_grad()
+def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
+    """Central atom of decoded patterns against the rest of the pattern.
+
+    At the latents of the atoms of a run it is what `polarisation.against_cage` gives them as read;
+    on a grid of latents it tells what each point stands for.
+
+    Parameters
+    ----------
+    model : ShiftVAE
+        Of images, its gauge fixed: ``run.model``.
+    z : (M, K) array-like
+        Latents as in the table of atoms: ``z1, z2, ...``; at most the latents of the model.
+
+    Returns
+    -------
+    (M, 2) array
+        (y, x) [px]; NaN where the pattern has no central atom, or a latent is NaN. The constant
+        that the gauge leaves open is in it.
+
+    Raises
+    ------
+    InputError
+        The latents are not those of the model, or it is a model of spectra.
+
+    Examples
+    --------
+    >>> from napari_shiftvae.core.model import ModelConfig
+    >>> model = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=9.0), torch.Generator())
+    >>> decoded_displacement(model, np.zeros((3, model.config.latent_dim))).shape
+    (3, 2)
+    """
+    latents = np.asarray(z, dtype=np.float32)
+    if latents.ndim != 2 or latents.shape[1] != model.config.latent_dim:
+        raise InputError(
+            f"z has the shape {latents.shape}; give the {model.config.latent_dim} latents of the "
+            "model in columns."
+        )
+    if model.config.dimensions != 2:
+        raise InputError("The model is of spectra, which have no central atom.")
+    found = np.full((len(latents), 2), np.nan)
+    known = np.flatnonzero(np.isfinite(latents).all(axis=1))
+    for rows in batches(len(known)):
+        some = torch.from_numpy(latents[known[rows.numpy()]]).to(model.template.device)
+        cage, _ = cage_position(model, some, derivative=False)
+        origin = model.origin.expand(len(some), 2)[..., None]
+        if cage.shape[1] > 2:
+            origin = applied(model.turn(cage[:, 2:]), origin)
+        atom, _ = central_position(model, some, derivative=False)
+        found[known[rows.numpy()]] = (atom - cage[:, :2] - origin[..., 0]).cpu().numpy()
+    return found
