@@ -1,0 +1,178 @@
+"""What a run holds as files for other programs: tables, maps, figures, and a script."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.fields import pixel_maps
+from napari_shiftvae.core.figure import GREY, Figure, as_png, as_svg, limits_of
+from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
+from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.reproduce import reproducing_script
+from napari_shiftvae.core.runfile import atoms_csv, written_aside
+from napari_shiftvae.core.runs import Run
+
+__all__ = ["export_run", "tiff_of"]
+
+Maps = Mapping[str, NDArray[np.float32]]
+
+
+def export_run(
+    run: Run, image: MicroscopeImage | None, folder: str | Path, *, maps: Maps | None = None
+) -> list[Path]:
+    """Write ``atoms.csv``, a TIFF of each map, figures as PNG and SVG, and ``reproduce.py``.
+
+    Parameters
+    ----------
+    run : Run
+    image : MicroscopeImage or None
+        The image that was analysed, to lie beneath the arrows; kept as ``image.npy`` for the
+        script where it was not read from a file.
+    folder : str or Path
+        Made where it is missing; files in it with the same names are replaced.
+    maps : mapping of str to (H, W) array, optional
+        Further maps by name, such as strain; NaN where there is nothing.
+
+    Returns
+    -------
+    list of Path
+        Files that were written. There is no script for a run whose model is another image's.
+
+    Raises
+    ------
+    InputError
+        If the image is another one, a map is not of the image's size, or nothing can be written.
+
+    Examples
+    --------
+    >>> from napari_shiftvae.core.runfile import load_run
+    >>> export_run(load_run("made.shiftvae"), None, "results")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if image is not None and checksum(image.data) != run.image.sha256:
+        raise InputError(f"{image.name} is not the image of this run: give the one it was made of.")
+    all_maps = {**run.maps, **_position_maps(run), **(maps or {})}
+    for name, values in all_maps.items():
+        if np.shape(values) != run.image.shape:
+            raise InputError(
+                f"The map {name} has the shape {np.shape(values)}; give one of {run.image.shape}."
+            )
+    files = {"atoms.csv": atoms_csv(run.atoms)}
+    for name, values in all_maps.items():
+        files[f"{name}.ome.tif"] = tiff_of(values, run.image.pixel_size_nm)
+    for name, figure in _figures(run, image, {**run.maps, **(maps or {})}).items():
+        files[f"{name}.svg"], files[f"{name}.png"] = as_svg(figure), as_png(figure)
+    if run.trained_on is None:
+        if image is not None and image.path is None:
+            packed = io.BytesIO()
+            np.save(packed, image.data, allow_pickle=False)
+            files["image.npy"] = packed.getvalue()
+        files["reproduce.py"] = reproducing_script(run, image).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} could not be made ({error.strerror or error}): choose another."
+        ) from error
+    written = []
+    for name, content in files.items():
+        written_aside(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        written.append(folder / name)
+    return written
+
+
+def tiff_of(values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | None) -> bytes:
+    """Pack a map as OME-TIFF.
+
+    Parameters
+    ----------
+    values : (H, W) array
+    pixel_size_nm : tuple of float or None
+        (y, x).
+
+    Returns
+    -------
+    bytes
+    """
+    metadata: dict[str, object] = {"axes": "YX"}
+    if pixel_size_nm is not None:
+        for letter, size in zip("YX", pixel_size_nm, strict=True):
+            metadata |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "nm"}
+    packed = io.BytesIO()
+    tifffile.imwrite(
+        packed,
+        np.asarray(values, dtype=np.float32),
+        ome=True,
+        compression="zlib",
+        metadata=metadata,
+    )
+    return packed.getvalue()
+
+
+def _position_maps(run: Run) -> dict[str, NDArray[np.float32]]:
+    """Maps of shifts, of the atoms against their cages, and of residuals."""
+    shift, cage = _vectors(run)
+    columns = {
+        "shift_y_px": shift[:, 0],
+        "shift_x_px": shift[:, 1],
+        "atom_against_cage_y_px": cage[:, 0],
+        "atom_against_cage_x_px": cage[:, 1],
+        "residual": run.atoms["residual"].to_numpy(dtype=np.float64),
+    }
+    used = run.used
+    drawn = [
+        pixel_maps(run.picks_yx[used], values[used, None], run.image.shape)[0]
+        for values in columns.values()
+    ]
+    return dict(zip(columns, drawn, strict=True))
+
+
+def _vectors(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Whole pattern minus pick, and central atom minus whole pattern, (M, 2) each [px]."""
+    shift = run.atoms[["shift_y_px", "shift_x_px"]].to_numpy(dtype=np.float64)
+    return shift, run.atom_yx - run.picks_yx - shift
+
+
+def _figures(run: Run, image: MicroscopeImage | None, maps: Maps) -> dict[str, Figure]:
+    size = run.image.pixel_size_nm
+    made = {
+        name: Figure(pixels=values, title=name, limits=limits_of(values), pixel_size_nm=size)
+        for name, values in maps.items()
+    }
+    if image is None:
+        beneath = np.full(run.image.shape, np.nan, dtype=np.float32)
+    else:
+        beneath = as_float_image(image.data)
+    titles = ("shift of the whole pattern", "central atom against its cage")
+    for name, title, vectors in zip(
+        ("shift", "atom_against_cage"), titles, _vectors(run), strict=True
+    ):
+        there = np.isfinite(vectors).all(axis=1)
+        arrows = np.stack([run.picks_yx[there], vectors[there]], axis=1)
+        gain = _gain(arrows)
+        made[name] = Figure(
+            pixels=beneath,
+            title=f"{title}, arrows {gain:.3g} times as long",
+            limits=limits_of(beneath),
+            colours=GREY,
+            bar=None,
+            pixel_size_nm=size,
+            arrows=arrows,
+            gain=gain,
+        )
+    return made
+
+
+def _gain(arrows: NDArray[np.float64]) -> float:
+    """Magnification at which the longest arrows are as long as atoms are apart."""
+    if len(arrows) < 3:
+        return 1.0
+    longest = float(np.percentile(np.linalg.norm(arrows[:, 1], axis=1), 95))
+    return float(np.clip(0.8 * neighbour_distance(arrows[:, 0]) / max(longest, 1e-6), 1, 200))
