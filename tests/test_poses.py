@@ -1,7 +1,7 @@
 """Rotation and scale: exact in the decoders, found to the bound, honest about their error."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -248,6 +248,15 @@ def test_means_are_the_gauge(all_three):
     assert abs(all_three.reading.rotation_rad.mean()) < 1e-6
     assert abs(np.log(all_three.reading.scale).mean()) < 1e-6
     assert rms(all_three.reading.rotation_rad) > 0.2
+
+
+def test_rotation_of_few_patches_counts_from_the_mean_of_the_training(all_three):
+    """A run that is applied to other patches says the same of them."""
+    fields = ("z", "pose", "covariance", "mean_square")
+    some = replace(all_three.fit, **{name: getattr(all_three.fit, name)[:9] for name in fields})
+    part = read(all_three.model, stack_patches(all_three.task.patches[:9]), some)
+    np.testing.assert_allclose(part.rotation_rad, all_three.reading.rotation_rad[:9], atol=1e-4)
+    np.testing.assert_allclose(part.scale, all_three.reading.scale[:9], atol=1e-4)
 
 
 def test_without_rotation_in_the_model_there_is_none_in_the_reading():

@@ -10,7 +10,7 @@ that depends on the latents, or on nothing, is drawn into the pattern. Here all 
 - the central feature of the mean pattern sits at the centre of the window;
 - where the model turns or magnifies its patterns, the cage of every decoded pattern is turned and
   magnified as that of the mean pattern, and the mean rotation and the mean logarithm of the scale
-  over the patches are zero.
+  over the patches of the training are zero.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False
         mean_square=fit.mean_square,
     )
     _fix_origin(model, turned.z, -1.0 if dark else 1.0)
+    _fix_mean_turn(model, turned)
     return turned
 
 
@@ -153,6 +154,16 @@ def _turning(model: ShiftVAE, places: Tensor) -> Tensor:
     y, x = places.unbind(1)
     by = {"rotation": torch.stack([x, -y], 1), "scale": places}
     return torch.stack([by[name] for name in model.config.invariances if name != "shift"], 2)
+
+
+def _fix_mean_turn(model: ShiftVAE, fit: Fit) -> None:
+    if model.config.pose_dim == model.config.shift_dim:
+        return
+    hidden = [
+        cage_position(model, fit.z[rows], derivative=False)[0][:, 2:] for rows in batches(len(fit))
+    ]
+    turn = fit.pose[:, model.config.shift_dim :] + torch.cat(hidden)
+    model.mean_turn.copy_(turn.mean(dim=0))
 
 
 def _offset(model: ShiftVAE, z: Tensor) -> Tensor:
@@ -202,6 +213,8 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         by_pose = torch.eye(pose.shape[1], device=z.device)[model.config.shift_dim :]
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
+        if turn.shape[1]:
+            turn = turn - model.mean_turn
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
     whole, atom = _array(torch.cat(wholes)), _array(torch.cat(atoms))
     deviation = np.where(np.isfinite(atom[:, :2]), atom[:, 2:], np.nan)
@@ -218,12 +231,10 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
 
 
 def _turns(model: ShiftVAE, turn: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Rotation and scale of a reading from columns of values, then deviations; means removed."""
+    """Rotation and scale of a reading from columns of values, then deviations."""
     names = [name for name in model.config.invariances if name != "shift"]
     value, deviation = turn[:, : len(names)], turn[:, len(names) :]
-    found = dict(
-        zip(names, zip((value - value.mean(axis=0)).T, deviation.T, strict=True), strict=True)
-    )
+    found = dict(zip(names, zip(value.T, deviation.T, strict=True), strict=True))
     columns = {}
     if "rotation" in found:
         columns["rotation_rad"], columns["rotation_sd_rad"] = found["rotation"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from napari_shiftvae.core.classes import ClassPrior
 from napari_shiftvae.core.decoders import (
     CoordinateDecoder,
     Decoder,
@@ -89,6 +90,10 @@ class ShiftVAE(nn.Module):
         self.register_buffer("template", torch.zeros(config.window))
         self.register_buffer("origin", torch.zeros(config.dimensions))
         self.register_buffer("polarity", torch.ones(()))
+        if turns := config.pose_dim - config.shift_dim:
+            self.mean_turn: Tensor  # rotation [rad], log scale of the patches it was trained on
+            self.register_buffer("mean_turn", torch.zeros(turns))
+        self.classes = ClassPrior(config.classes, latents) if config.classes else None
         if generator is not None:
             self._initialise(generator)
 
