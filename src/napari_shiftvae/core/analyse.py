@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.align import align, sample_positions
 from napari_shiftvae.core.atoms import estimate_separation, find_atoms
+from napari_shiftvae.core.classes import Labels, class_of, with_classes
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge
@@ -135,6 +136,7 @@ def analyse(
     config: AnalysisConfig,
     *,
     positions_yx: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
     resume: Run | None = None,
 ) -> Generator[Progress, str | None, Run]:
     """Find atoms, train, refine and read the results.
@@ -148,6 +150,8 @@ def analyse(
     config : AnalysisConfig
     positions_yx : (M, 2) array-like, optional
         Picks (y, x) [px] to use instead of finding atoms.
+    labels : (M,) int array-like, optional
+        Class of each of these picks, from 0; -1 where it is not known. Needs `config.classes`.
     resume : Run, optional
         A stopped run of the same image to train on, with its own picks and model; of `config`
         only how to train and refine is used.
@@ -176,13 +180,14 @@ def analyse(
     True
     """
     with spare_one_core():
-        return (yield from _analyse(image, config, positions_yx, resume))
+        return (yield from _analyse(image, config, positions_yx, labels, resume))
 
 
 def _analyse(
     image: MicroscopeImage,
     config: AnalysisConfig,
     positions_yx: ArrayLike | None,
+    labels: ArrayLike | None,
     resume: Run | None,
 ) -> Generator[Progress, str | None, Run]:
     device = choose_device(config.device)
@@ -209,8 +214,11 @@ def _analyse(
     model, patches, state = training.model, training.patches, training.state
 
     neighbours = neighbourhood(patches) if config.train.smoothness else None
+    known = Labels.of_picks(labels, len(picks), model.config.classes, patches.index)
     with clock.time("train"):
-        for report in train(model, patches, config.train, state, neighbours=neighbours):
+        for report in train(
+            model, patches, config.train, state, neighbours=neighbours, labels=known
+        ):
             epochs = report.epoch
             sent = yield Progress(
                 stage="train",
@@ -255,6 +263,7 @@ def _analyse(
             ):
                 fit = result or fit
                 yield Progress(stage="refine", fraction=1.0, message="Refining with neighbours")
+        classes = class_of(model, fit, known) if model.config.classes else None
         fit = fix_gauge(model, patches, fit, dark=config.dark)
     with clock.time("fields"):
         yield Progress(stage="fields", fraction=0.0, message="Drawing maps")
@@ -269,7 +278,8 @@ def _analyse(
             epochs=epochs,
             seconds=clock.seconds,
         )
-        run = replace(run, training=training, peak_memory_mb=peak_memory_mb())
+        atoms = with_classes(run.atoms, *classes) if classes else run.atoms
+        run = replace(run, atoms=atoms, training=training, peak_memory_mb=peak_memory_mb())
         _ = run.maps
     clock.total()
     return run
@@ -426,6 +436,7 @@ def _prepare(
             invariances=config.invariances,
             rotation_prior_rad=config.rotation_prior_rad,
             scale_prior=config.scale_prior,
+            classes=config.classes,
         ),
         torch.Generator().manual_seed(config.train.seed),
     ).to(device)

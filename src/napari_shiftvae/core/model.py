@@ -9,15 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_shiftvae.core.classes import ClassPrior
-from napari_shiftvae.core.decoders import (
-    CoordinateDecoder,
-    Decoder,
-    FourierDecoder,
-    FourierLine,
-    Linearised,
-    perceptron,
-    pixel_grid,
-)
+from napari_shiftvae.core.coordinate_decoder import CoordinateDecoder
+from napari_shiftvae.core.decoders import Linearised, perceptron, pixel_grid
+from napari_shiftvae.core.fourier_decoder import FourierDecoder, FourierLine
 from napari_shiftvae.core.model_config import DecoderKind, Invariance, ModelConfig
 
 __all__ = ["DecoderKind", "Encoded", "Invariance", "Linearised", "ModelConfig", "ShiftVAE"]
@@ -72,7 +66,7 @@ class ShiftVAE(nn.Module):
             perceptron(inputs, config.hidden, 2 * (config.pose_dim + latents)),
         )
         fourier = FourierDecoder if config.dimensions == 2 else FourierLine
-        self.decoder: Decoder = (
+        self.decoder: FourierLine | FourierDecoder | CoordinateDecoder = (
             fourier(config) if config.decoder == "fourier" else CoordinateDecoder(config)
         )
         self.variance: Tensor

@@ -57,6 +57,8 @@ class ModelConfig:
         Standard deviation of the rotation's prior [rad].
     scale_prior : float
         Standard deviation of the prior of the scale's natural logarithm.
+    classes : int
+        Number of classes that are learned with the model; 0 for none.
     """
 
     patch_size_px: int
@@ -70,6 +72,7 @@ class ModelConfig:
     invariances: tuple[Invariance, ...] = ("shift",)
     rotation_prior_rad: float = 0.3
     scale_prior: float = 0.1
+    classes: int = 0
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -82,6 +85,7 @@ class ModelConfig:
             ("dimensions", 1, 2),
             ("rotation_prior_rad", 1e-3, 3.2),
             ("scale_prior", 1e-3, 1.0),
+            ("classes", 0, 16),
         ):
             if not low <= getattr(self, name) <= high:
                 raise InputError(

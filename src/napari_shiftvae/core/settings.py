@@ -47,6 +47,9 @@ class AnalysisConfig:
         they are taken out.
     band_limit : float, optional
         Highest frequency of the Fourier decoder [cycles/px]; from the power spectrum by default.
+    classes : int
+        Number of classes of atoms that are learned with the model, 2 to 16; 0 for none. For kinds
+        of single atoms take windows that hold one: neighbours differ more between sublattices.
     train : TrainConfig
     refine : bool
         Whether to move every patch to the maximum of its posterior after training.
@@ -67,6 +70,7 @@ class AnalysisConfig:
     rotation_prior_rad: float = 0.3
     scale_prior: float = 0.1
     band_limit: float | None = None
+    classes: int = 0
     train: TrainConfig = field(default_factory=TrainConfig)
     refine: bool = True
     device: str = "auto"
@@ -88,6 +92,7 @@ class AnalysisConfig:
             ("separation_px", 2.0, 1024.0),
             ("patch_size_px", 6, 1024),
             ("latent_dim", 1, 16),
+            ("classes", 0, 16),
             ("shift_prior_px", 0.01, 1024.0),
             ("band_limit", 0.01, 0.5),
             ("rotation_prior_rad", 0.001, 3.2),

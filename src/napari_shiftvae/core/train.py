@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
@@ -157,6 +158,7 @@ def train(
     state: TrainState | None = None,
     *,
     neighbours: Neighbourhood | None = None,
+    labels: Labels | None = None,
 ) -> Iterator[TrainReport]:
     """Maximise the evidence lower bound, reporting every tenth of a second and at the end.
 
@@ -174,6 +176,8 @@ def train(
         From `start`, to go on later where the iteration stopped.
     neighbours : Neighbourhood, optional
         Which of the N are compared; needed where `config` has some smoothness.
+    labels : Labels, optional
+        Classes that are known, for a model that has classes.
 
     Yields
     ------
@@ -214,7 +218,9 @@ def train(
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
     centre, weight = prior_centre(model, patches), patches.weight
+    label = torch.full((count,), UNKNOWN) if labels is None else labels.number
     latents = torch.full((count, model.config.latent_dim), torch.nan)
+    variance = torch.full_like(latents, torch.nan)
     shift = torch.full(remainder.shape, torch.nan)
     began, first_step = time.perf_counter(), state.step
     spent, reported = state.seconds, began
@@ -225,6 +231,9 @@ def train(
                 shuffled = neighbours.shuffled(state.generator)
             else:
                 shuffled = torch.randperm(count, generator=state.generator, device=device).cpu()
+            if model.classes is not None and 2 * state.step >= total and variance.isfinite().all():
+                # Before, the latents are not yet those that tell classes apart.
+                model.classes.follow(latents.to(device), variance.to(device), label.to(device))
             state.order = list(shuffled.tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
         pairs = None
@@ -240,7 +249,9 @@ def train(
             centre=centre[rows].to(device),
             weight=None if weight is None else weight[rows].to(device),
             pairs=pairs,
+            label=label[rows].to(device),
         )
+        variance[rows] = (2 * encoded.log_sd_z.detach()).exp().cpu()
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
@@ -275,6 +286,7 @@ def _step(
     centre: torch.Tensor,
     weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
+    label: torch.Tensor,
 ) -> tuple[torch.Tensor, Encoded]:
     """One step of Adam; returns loss, mean square residual, KL of pose and of each latent."""
     encoded = model.encode(x)
@@ -309,7 +321,11 @@ def _step(
     likelihood = (
         0.5 * pixels * (mean_square / model.variance + torch.log(2 * math.pi * model.variance))
     )
-    loss = likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_latents.sum()
+    kl_content = kl_latents.sum()
+    if model.classes is not None and model.classes.ready:
+        kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, label)
+        extra = extra + wrong
+    loss = likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_content
     state.optimiser.zero_grad(set_to_none=True)
     (loss + extra).backward()
     state.optimiser.step()
