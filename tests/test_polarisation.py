@@ -93,10 +93,23 @@ def test_the_zero_of_a_sublattice_is_found_between_its_domains(fraction, seed):
     np.testing.assert_allclose(found.zero_yx_px, [(0.4, -0.2), (-0.7, 0.1)], atol=0.05)
     np.testing.assert_allclose((found.yx_px - polar).mean(axis=0), 0, atol=0.05)
     np.testing.assert_allclose(found.sd_yx_px, 0.1)
-    assert "the midpoint of two domains" in found.sentence
+    assert "the midpoint of opposite domains" in found.sentence
     mean = against_cage(atom, cage, sublattice=kind, zero="mean")
     wrong = np.abs(mean.zero_yx_px[1] - (-0.7, 0.1)).max()
     assert wrong < 0.1 if fraction == 0.5 else wrong > 0.4
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_four_variants_have_one_centre_and_defects_are_no_domain(seed):
+    rng = np.random.default_rng(seed)
+    cage = rng.uniform(0, 500, (600, 2))
+    variant = rng.choice(4, 600, p=[0.4, 0.3, 0.2, 0.1])
+    polar = np.array([(1.5, 0.0), (-1.5, 0.0), (0.0, 1.5), (0.0, -1.5)])[variant]
+    noise = rng.normal(0, 0.15, cage.shape)
+    found = against_cage(cage + polar + np.array([0.3, -0.2]) + noise, cage)
+    np.testing.assert_allclose(found.zero_yx_px, [(0.3, -0.2)], atol=0.05)
+    defect = np.where(rng.random(600) < 0.05, 3.0, 0.0)[:, None] * np.array([1.0, 0.0])
+    np.testing.assert_array_equal(against_cage(cage + defect + noise, cage).zero_yx_px, 0)
 
 
 def test_without_two_domains_nothing_is_taken_off_and_it_says_so():

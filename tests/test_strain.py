@@ -188,6 +188,10 @@ def test_a_misfit_interface_keeps_the_strain_of_both_crystals(misfit):
     found = strain(np.vstack([upper, lower]), known(np.eye(2)[::-1] * SPACING))
     row = np.r_[y, 14 + y]
     assert np.nanmax(np.abs(found.exx)) < 0.3
+    around = lattice_neighbours(np.vstack([upper, lower]), np.eye(2)[::-1] * SPACING)
+    one, number = np.nonzero(around.partner >= 0)
+    step = np.vstack([upper, lower])[around.partner[one, number]] - np.vstack([upper, lower])[one]
+    assert np.linalg.norm(step - around.ideal_yx[number], axis=1).max() < 0.31 * SPACING
     top, bottom = (row < 13) & np.isfinite(found.exx), (row > 14) & np.isfinite(found.exx)
     np.testing.assert_allclose(found.exx[top], 0, atol=1e-9)
     np.testing.assert_allclose(found.exx[bottom], misfit, atol=1e-9)

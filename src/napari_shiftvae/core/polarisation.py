@@ -23,7 +23,8 @@ SHELL_WIDTH = 1.25  # atoms up to this times the typical distance belong to the 
 # In standard deviations. Two normal distributions show two maxima from 2 on: K. M. Ashman, C. M.
 # Bird, S. E. Zepf, Astronomical Journal 108, 2348 (1994), doi:10.1086/117248
 CLEAN_SEPARATION = 3.0
-FEWEST = 20  # atoms of a sublattice, to look for domains among
+FEWEST, SAMPLE = 20, 4000  # atoms of a sublattice, to look for domains among
+SMALLEST_DOMAIN = 0.1  # share of the atoms; fewer are taken for defects
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -77,12 +78,14 @@ def against_cage(
     sublattice : (N,) array-like, optional
         Sublattice of each atom, of any type; all are of one by default.
     zero : {"domains", "mean", "as read"} or (N,) bool array
-        What counts as zero, in each sublattice: the midpoint between two opposite domains,
-        however large each is, which leaves things as read where there are no two; the mean of
+        What counts as zero, in each sublattice: the midpoint between opposite domains, however
+        large each is from a tenth of the atoms on, which leaves things as read where there are no
+        two (wide walls draw it a little towards the larger domain); the mean of
         all, which is right where the domains are equally large; nothing taken off; or the mean of
         the atoms marked in an array, which are known to be unpolar.
     atom_sd_yx_px, cage_sd_yx_px : (N, 2) array-like or float
-        Standard deviations of the two [px], taken as independent.
+        Standard deviations of the two [px], taken as independent. They share the error of the
+        shift, so that the result is on the safe side: a third too large in the benchmark.
 
     Returns
     -------
@@ -217,27 +220,44 @@ def _zero(
     if zero == "mean":
         return np.asarray(moved[mine].mean(axis=0)), "the mean"
     middle = _between_domains(moved[mine])
-    return (nothing, "") if middle is None else (middle, "the midpoint of two domains")
+    return (nothing, "") if middle is None else (middle, "the midpoint of opposite domains")
 
 
 def _between_domains(moved: Floats) -> Floats | None:
-    """Midpoint (2,) of the two heaps that vectors (N, 2) form; None where there are no two."""
+    """Point (2,) through which domains invert into each other; None where there are none."""
     if len(moved) < FEWEST:
         return None
-    scale = max(float(moved.std()), 1e-12)
-    # Walls between the domains hold vectors of any length between: a third heap, wide, takes them.
-    mixture = GaussianMixture(3, covariance_type="full", n_init=3, reg_covar=1e-4, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit((moved - moved.mean(axis=0)) / scale)
-    pair = max(
-        ((i, j) for i in range(3) for j in range(i)),
-        key=lambda ij: float(np.linalg.norm(mixture.means_[ij[0]] - mixture.means_[ij[1]])),
-    )
-    between = mixture.means_[pair[0]] - mixture.means_[pair[1]]
-    along = between / max(float(np.linalg.norm(between)), 1e-12)
-    variance = sum(along @ mixture.covariances_[k] @ along for k in pair)
-    if np.linalg.norm(between) < CLEAN_SEPARATION * np.sqrt(variance / 2):
-        return None
-    middle = mixture.means_[list(pair)].mean(axis=0) * scale
-    return np.asarray(middle + moved.mean(axis=0))
+    middle, scale = moved.mean(axis=0), max(float(moved.std()), 1e-12)
+    sample = np.random.default_rng(0).permutation(len(moved))[:SAMPLE]
+    mixture = _heaps((moved[sample] - middle) / scale)
+    means, weights = mixture.means_, mixture.weights_
+    spread = np.sqrt(np.trace(mixture.covariances_, axis1=1, axis2=2) / 2)
+    best, most = None, 0.0
+    for i in range(len(means)):
+        for j in range(i):
+            between = means[i] - means[j]
+            distance = float(np.linalg.norm(between))
+            along = between / max(distance, 1e-12)
+            variance = sum(along @ mixture.covariances_[k] @ along for k in (i, j))
+            clean = distance >= CLEAN_SEPARATION * np.sqrt(variance / 2)
+            if not clean or min(weights[i], weights[j]) < SMALLEST_DOMAIN:
+                continue
+            # How much of all heaps has its counterpart on the other side; walls are their own.
+            centre = (means[i] + means[j]) / 2
+            miss = np.linalg.norm(means[:, None] + means - 2 * centre, axis=2)
+            explained = weights[(miss < spread[:, None] + spread).any(axis=1)].sum()
+            if explained > most + 1e-9:
+                best, most = centre, float(explained)
+    return None if best is None else np.asarray(best * scale + middle)
+
+
+def _heaps(scaled: Floats) -> GaussianMixture:
+    """Mixture of two to six normal distributions, of lowest Bayesian information criterion."""
+    tried = []
+    for k in range(2, 7):
+        mixture = GaussianMixture(k, n_init=2, reg_covar=1e-4, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(scaled)
+        tried.append((mixture.bic(scaled), mixture))
+    return min(tried, key=lambda each: float(each[0]))[1]
