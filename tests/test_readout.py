@@ -1,5 +1,7 @@
 """Fields of a run against the truth of a simulated ferroelectric."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy.spatial import KDTree
@@ -8,7 +10,7 @@ from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.lattice import fit_lattice
-from napari_shiftvae.core.readout import VECTORS, Options, read_out
+from napari_shiftvae.core.readout import Options, VectorKind, read_out
 from napari_shiftvae.core.reference import image_reference
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
@@ -89,7 +91,7 @@ def test_a_reference_region_has_no_displacement(run):
     assert "reference region" in field.sentence
 
 
-@pytest.mark.parametrize("kind", list(VECTORS))
+@pytest.mark.parametrize("kind", get_args(VectorKind))
 def test_every_field_has_units_uncertainty_and_a_map(run, truth, kind):
     names = truth["sublattice"].to_numpy(dtype=object)
     readout = read_out(run, Options(vectors=kind), sublattice=names)
@@ -105,3 +107,14 @@ def test_every_field_has_units_uncertainty_and_a_map(run, truth, kind):
 def test_without_sublattices_the_remedy_is_said(run):
     with pytest.raises(InputError, match="press Group"):
         read_out(run, Options(vectors="polar displacement between sublattices"))
+
+
+def test_the_dock_offers_every_field():
+    from napari_shiftvae.fields_jobs import VECTORS
+
+    assert set(VECTORS) == set(get_args(VectorKind))
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(InputError, match="vectors is 'flow': choose one of"):
+        Options(vectors="flow")

@@ -371,15 +371,27 @@ def test_explore_shows_the_run(qtbot, dock) -> None:
     assert dock.explore.grid.picture.image.shape == (9 * side, 9 * side)
 
 
+def read(qtbot, dock, change: Callable[[], None] = lambda: None) -> None:
+    """Change something in the Fields tab and wait until it is worked out."""
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        change()
+
+
 def test_fields_drive_the_layers(qtbot, viewer, dock) -> None:
-    run(qtbot, dock)
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
     arrows, fields = viewer.layers["made shift"], dock.fields
     assert fields.arrows.isChecked() == arrows.visible
     fields.gain.setValue(33)
     assert arrows.length == 33
     vectors = arrows.data.copy()
-    fields.reading.setCurrentText("whole pattern")
+    read(qtbot, dock, lambda: fields.vectors.setCurrentText("shift from the pick"))
     assert not np.array_equal(vectors, arrows.data)
+    read(qtbot, dock, lambda: fields.position.setCurrentText("whole pattern"))
+    atoms = dock.session.run.atoms.loc[dock.session.run.used]
+    np.testing.assert_allclose(
+        arrows.data[:, 1], atoms[["shift_y_px", "shift_x_px"]].to_numpy(), atol=1e-5
+    )
     fields.map.setCurrentText("z2")
     assert [viewer.layers[f"made {name}"].visible for name in ("z1", "z2")] == [False, True]
     fields.map.setCurrentText("none")
@@ -387,6 +399,58 @@ def test_fields_drive_the_layers(qtbot, viewer, dock) -> None:
     fields.arrows.setChecked(not fields.arrows.isChecked())
     assert arrows.visible == fields.arrows.isChecked()
     assert "(pm)" in fields.arrow_bar.toolTip()
+
+
+def test_maps_of_fields_are_layers_on_the_image_with_units(qtbot, viewer, dock) -> None:
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
+    dock.fields.map.setCurrentText("along y")
+    qtbot.waitUntil(lambda: "made along y" in viewer.layers, timeout=WAIT_MS)
+    layer = viewer.layers["made along y"]
+    image = viewer.layers["made"]
+    np.testing.assert_allclose(layer.data_to_world((12, 34)), image.data_to_world((12, 34)))
+    low, high = layer.contrast_limits
+    assert low == pytest.approx(-high)  # zero is in the middle
+    assert "along y (pm)" in dock.fields.map_bar.toolTip()
+    assert "Standard deviation" in dock.fields.map_note.text()
+    dock.fields.map.setCurrentText("z1")
+    assert not layer.visible
+    assert viewer.layers["made z1"].visible
+
+
+def test_arrows_by_angle_and_without_noise(qtbot, viewer, dock) -> None:
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
+    arrows = viewer.layers["made shift"]
+    everything = len(arrows.data)
+    dock.fields.colour.setCurrentText("angle")
+    assert arrows.edge_contrast_limits == (-180, 180)
+    angle = np.rad2deg(np.arctan2(arrows.data[:, 1, 0], arrows.data[:, 1, 1]))
+    np.testing.assert_allclose(arrows.features["angle_degree"], angle)
+    assert "degree" in dock.fields.arrow_bar.toolTip()
+    dock.fields.hide_noise.setChecked(True)
+    assert len(arrows.data) <= everything
+
+
+def test_what_cannot_be_worked_out_is_said_and_the_rest_stays(qtbot, viewer, dock) -> None:
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
+    before = viewer.layers["made shift"].data.copy()
+    dock.fields.vectors.setCurrentText("polar displacement between sublattices")
+    qtbot.waitUntil(lambda: "press Group" in dock.header.message.text(), timeout=WAIT_MS)
+    np.testing.assert_array_equal(viewer.layers["made shift"].data, before)
+
+
+def test_reconstruction_and_residual_are_layers(qtbot, viewer, dock) -> None:
+    dock.train.form.setValue(TrainSettings(epochs=25))
+    run(qtbot, dock)
+    press(qtbot, dock.fields.model_layers)
+    qtbot.waitUntil(lambda: "made residual" in viewer.layers, timeout=WAIT_MS)
+    drawn = viewer.layers["made reconstruction"].data
+    image = viewer.layers["made"].data
+    there = np.isfinite(drawn)
+    assert there.mean() > 0.5
+    assert np.corrcoef(drawn[there], image[there])[0, 1] > 0.8
 
 
 def test_atoms_scatter_and_map_share_their_colours(qtbot, viewer, dock) -> None:
@@ -424,7 +488,8 @@ def test_windows_on_a_grid_leave_the_picks_alone(qtbot, viewer, dock) -> None:
 
 
 def test_fields_survive_deleted_layers(qtbot, viewer, dock) -> None:
-    run(qtbot, dock)
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
     for name in ("made shift", "made z1", "made z2", "made atoms"):
         del viewer.layers[name]
     dock.fields.map.setCurrentText("z1")

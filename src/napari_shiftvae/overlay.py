@@ -14,6 +14,7 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
+from napari_shiftvae.field_layers import Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import spatial
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.readout import VectorField
+    from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
 
@@ -326,29 +329,67 @@ class Overlay:
         found = self.of_run(run, Vectors)
         return found[0] if found else None  # type: ignore[return-value]
 
-    def show_arrows(
-        self, run: Run, *, visible: bool, reading: to_layers.Reading, gain: float
-    ) -> None:
-        """Show the arrows of a run, made anew where they were deleted."""
+    def show_vectors(self, run: Run, field: VectorField, look: Look, *, visible: bool) -> None:
+        """Show a field of a run as its arrows, made anew where they were deleted."""
         layer = self.arrows_of(run)
         if layer is None:
             if not visible or self.image is None:
                 return
             place = spatial(self.image)
-            data = to_layers.arrows_layer(run.atoms, self.image.name, place, reading, gain)
+            gain = look.gain
+            data = to_layers.arrows_layer(
+                run.atoms, self.image.name, place, "against its cage", gain
+            )
             data[1]["metadata"][RUN] = run
-            self.add([data])
-            return
-        if layer.metadata.get("reading") != reading:
-            vectors, kwargs, _ = to_layers.arrows_layer(run.atoms, "", {}, reading, gain)
-            layer.data = vectors
-            layer.features = kwargs["features"]
-            layer.edge_contrast_limits = kwargs["edge_contrast_limits"]
-            layer.edge_color = kwargs["edge_color"]
-            layer.metadata = {**layer.metadata, "reading": reading}
-        if layer.length != gain:
-            layer.length = gain
+            (layer,) = self.add([data])
+        drawn = vectors_look(field, look)
+        if not np.array_equal(layer.data, drawn["data"]):
+            layer.data = drawn["data"]
+        layer.features = drawn["features"]
+        for name in ("edge_colormap", "edge_contrast_limits", "edge_color"):
+            setattr(layer, name, drawn[name])
+        if layer.length != look.gain:
+            layer.length = look.gain
         layer.visible = visible
+
+    def show_field(
+        self, run: Run, name: str, drawn: NDArray[np.float32], look: Mapping[str, Any]
+    ) -> None:
+        """Show a map of a run in a layer ``<image> <name>`` and hide its others."""
+        layer = next((one for one in self.of_run(run, Image) if _shows(one, name)), None)
+        if layer is None and self.image is not None:
+            kwargs = {
+                "name": f"{self.image.name} {name}",
+                "metadata": {"latent": name, RUN: run},
+                "blending": "translucent",
+                "opacity": 0.7,
+                **look,
+                **spatial(self.image),
+            }
+            (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
+        elif layer is not None:
+            layer.data = drawn
+            layer.contrast_limits = look["contrast_limits"]
+        self.show_map(run, name)
+
+    def add_reconstruction(self, run: Run, drawn: Reconstruction) -> None:
+        """Show the image as the model has it, and what is left, as two layers."""
+        if self.image is None:
+            return
+        place, under = spatial(self.image), self.atoms_of(run)
+        limits = {"contrast_limits": self.image.contrast_limits}
+        for name, pixels, look in (
+            ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
+            ("residual", drawn.residual, {"colormap": "PiYG", "contrast_limits": (-5.0, 5.0)}),
+        ):
+            kwargs = {"name": f"{self.image.name} {name}", "metadata": {"latent": name, RUN: run}}
+            self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
+        self.show_map(run, "reconstruction")
+
+    def atoms_of(self, run: Run) -> Points | None:
+        """Atoms of a finished run, None where they were deleted."""
+        found = self.of_run(run, Points)
+        return found[0] if found else None  # type: ignore[return-value]
 
     def show_map(self, run: Run, latent: str | None) -> None:
         """Show the map of one latent of a run and hide the others."""
@@ -434,6 +475,10 @@ class _Flag:
 
     def __exit__(self, *_: object) -> None:
         self._overlay._syncing = False  # noqa: SLF001
+
+
+def _shows(layer: Layer, name: str) -> bool:
+    return layer.metadata.get("latent") == name
 
 
 def image_layers(viewer: napari.viewer.Viewer) -> Iterator[Image]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +28,6 @@ VectorKind = Literal[
 ]
 Position = Literal["whole pattern", "central atom"]
 
-VECTORS: dict[VectorKind, str] = {
-    "shift from the pick": "Where the pattern or the atom lies, seen from the pick.",
-    "displacement from the lattice": "Position minus its place on the fitted ideal lattice.",
-    "displacement from the neighbours": (
-        "Position minus the mean of the opposite neighbours of the same sublattice."
-    ),
-    "polar displacement in the cage": (
-        "The central atom against all else in its patch; ferroelectric polarisation is "
-        "proportional to it."
-    ),
-    "polar displacement between sublattices": (
-        "Atoms of all other sublattices against the mean of their nearest neighbours of the first "
-        "one; needs sublattices named in the Atoms tab."
-    ),
-}
 STRAINS = {"exx": "%", "eyy": "%", "exy": "%", "rotation": "degree"}
 
 Floats = NDArray[np.float64]
@@ -55,7 +40,7 @@ class Options:
     Attributes
     ----------
     vectors : str
-        One of `VECTORS`.
+        What is measured from what; one of `VectorKind`.
     position : {"whole pattern", "central atom"}
         Which reading of the atoms' positions.
     trend : {"shift", "rigid", "affine", "rows"} or None
@@ -65,6 +50,13 @@ class Options:
     vectors: VectorKind = "polar displacement in the cage"
     position: Position = "central atom"
     trend: TrendKind | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("vectors", VectorKind), ("position", Position)):
+            if getattr(self, name) not in get_args(kind):
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}: choose one of {', '.join(get_args(kind))}."
+                )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_shiftvae import jobs
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.fields_jobs import VECTORS
 from napari_shiftvae.overlay import Overlay
 from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
@@ -25,6 +26,7 @@ from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 from napari_shiftvae.widgets.calibration import PixelSizeKeeper
 from napari_shiftvae.widgets.explore_control import ExploreControl
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
+from napari_shiftvae.widgets.fields_control import FieldsControl
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.train_panel import TrainPanel
@@ -74,7 +76,10 @@ class ShiftVAEWidget(QWidget):
         self.explore_control = ExploreControl(
             self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
         )
-        self.fields = FieldsPanel(self.overlay)
+        self.fields = FieldsPanel(VECTORS)
+        self.fields_control = FieldsControl(
+            self.fields, self._viewer, self.overlay, partial(self._image, quiet=True)
+        )
         self.tabs = QTabWidget()
         for name, panel in (
             ("Atoms", self.atoms),
@@ -117,7 +122,7 @@ class ShiftVAEWidget(QWidget):
         self.train.stop_asked.connect(self.training.stop)
         self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
-        self.fields.map_changed.connect(self._on_map)
+        self.fields_control.latent_shown.connect(self._on_map)
         self.tabs.currentChanged.connect(self._draw_square)
         self._viewer.events.theme.connect(self._on_theme)
         for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
@@ -131,6 +136,7 @@ class ShiftVAEWidget(QWidget):
             self.training.close,
             self.atoms_control.close,
             self.explore_control.close,
+            self.fields_control.close,
             self.pixel_size.close,
             self.pick_tool.close,
             self.square.close,
@@ -162,7 +168,7 @@ class ShiftVAEWidget(QWidget):
         self.atoms.show_separation(self.session.separation_px, pixel_nm)
         size = self.train.form.value().patch_size_px or self._patch_size_px
         self.train.show_patch_size(size, pixel_nm)
-        self.fields.show_pixel_size(pixel_nm)
+        self.fields_control.show_pixel_size(pixel_nm)
 
     def _image(self, *, quiet: bool = False, stacks: bool = False) -> MicroscopeImage | None:
         """Take the chosen image; None after telling what is wrong with it."""
@@ -258,7 +264,7 @@ class ShiftVAEWidget(QWidget):
         self.explore.show_run(run, self.training.grid_of(run))
         self.explore_control.show_run(run)
         self.train.show_end(run)
-        self.fields.show_run(run)
+        self.fields_control.show_run(run)
         self._on_activity(self.session.activity)
 
     def _on_ended(self) -> None:

@@ -1,4 +1,4 @@
-"""The Fields tab: displacement arrows and latent maps on the image."""
+"""The Fields tab: arrows and maps of what was measured, on the image."""
 
 from __future__ import annotations
 
@@ -8,128 +8,135 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_shiftvae.layers import (
-    LATENT_COLORMAP,
-    READINGS,
-    arrow_colormap,
-    latent_limits,
-    longest_arrow,
-)
 from napari_shiftvae.widgets.colour_bar import ColourBar
-from napari_shiftvae.widgets.form import choice, label, rows
+from napari_shiftvae.widgets.form import button, choice, label, rows
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.overlay import Overlay
+    from collections.abc import Sequence
 
 NO_MAP = "none"
+WHOLE_IMAGE = "lattice of the whole image"
+TRENDS = {
+    "nothing": None,
+    "shift": "shift",
+    "shift and rotation": "rigid",
+    "affine (drift, shear, stretch)": "affine",
+    "row by row": "rows",
+}
+COLOURS = ("length", "angle")
 
 
 class FieldsPanel(QWidget):
-    """Shows and hides what a run has to show on the image."""
+    """Asks what is to be shown; showing it is the business of `FieldsControl`."""
 
-    map_changed = Signal(str)  # latent, or NO_MAP
+    asked = Signal()  # something that has to be worked out anew is wanted
+    look_changed = Signal()  # arrows: shown, magnified, coloured, hidden
+    map_changed = Signal(str)
 
-    def __init__(self, overlay: Overlay, parent: QWidget | None = None) -> None:
+    def __init__(self, vectors: dict[str, str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._overlay = overlay
-        self._run: Run | None = None
-        self._pixel_nm: float | None = None
         self.empty = label("No fields yet: run an analysis first.")
         self.content = QWidget()
         self.arrows = QCheckBox("Show arrows")
         self.arrows.setToolTip("Show or hide the layer of arrows.")
-        self.reading = choice(list(READINGS), "Which displacement of the atoms the arrows show.")
-        self.reading_note = label()
+        tips = "\n".join(f"{name}: {text}" for name, text in vectors.items())
+        self.vectors = choice(list(vectors), tips)
+        self.position = choice(
+            ["central atom", "whole pattern"],
+            "Which reading of the positions: the atom at the centre of each patch, or all of the "
+            "patch. Strain is worked out from it, too.",
+        )
+        self.reference = choice(
+            [WHOLE_IMAGE],
+            "What counts as undisplaced and unstrained: the lattice of all atoms, or that of the "
+            "atoms inside a Shapes layer, extended over the image.",
+        )
+        self.trend = choice(
+            list(TRENDS),
+            "Drift and scan distortion that is taken off the arrows; the note says what was.",
+        )
         self.gain = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.gain.setRange(1, 200)
         self.gain.setDecimals(0)
         self.gain.setToolTip("How many times longer than in the image the arrows are drawn.")
+        self.colour = choice(list(COLOURS), "What the colour of an arrow tells.")
+        self.hide_noise = QCheckBox("Hide arrows below twice their standard deviation")
+        self.hide_noise.setToolTip("Leave out what may be chance.")
+        self.note = label("", "What was measured from what.")
         self.arrow_bar = ColourBar()
-        self.map = choice([NO_MAP], "Which latent is shown as a map over the image.")
+        self.map = choice([NO_MAP], "What is shown as a map over the image.")
         self.map_bar = ColourBar()
+        self.map_note = label()
+        self.model_layers = button(
+            "Add reconstruction and residual",
+            "Two layers: the image as the model has it, and what is left, in noise standard "
+            "deviations.",
+        )
         self._lay_out()
         self.content.hide()
-        self.arrows.toggled.connect(self._on_arrows)
-        self.reading.currentTextChanged.connect(self._on_arrows)
-        self.gain.valueChanged.connect(self._on_arrows)
-        self.map.currentTextChanged.connect(self._on_map)
+        for one in (self.vectors, self.position, self.reference, self.trend):
+            one.currentTextChanged.connect(self._on_asked)
+        for box in (self.arrows, self.hide_noise):
+            box.toggled.connect(self._on_look)
+        self.gain.valueChanged.connect(self._on_look)
+        self.colour.currentTextChanged.connect(self._on_look)
+        self.map.currentTextChanged.connect(self.map_changed)
 
     def _lay_out(self) -> None:
         inner = QVBoxLayout(self.content)
         inner.setContentsMargins(0, 0, 0, 0)
-        inner.addWidget(self.arrows)
         form = rows()
-        form.addRow("Arrows of", self.reading)
-        form.addRow("", self.reading_note)
+        form.addRow(self.arrows)
+        form.addRow("Arrows", self.vectors)
+        form.addRow("Of the", self.position)
+        form.addRow("Against", self.reference)
+        form.addRow("Take off", self.trend)
         form.addRow("Magnified", self.gain)
+        form.addRow("Colour", self.colour)
+        form.addRow(self.hide_noise)
         inner.addLayout(form)
         inner.addWidget(self.arrow_bar)
+        inner.addSpacing(6)
         maps = rows()
-        maps.addRow("Latent map", self.map)
-        inner.addSpacing(12)
+        maps.addRow("Map", self.map)
         inner.addLayout(maps)
         inner.addWidget(self.map_bar)
+        inner.addWidget(self.map_note)
+        inner.addWidget(self.note)
+        inner.addWidget(self.model_layers)
         layout = QVBoxLayout(self)
         layout.addWidget(self.empty)
         layout.addWidget(self.content)
         layout.addStretch(1)
 
-    def show_run(self, run: Run | None) -> None:
-        """Offer what a run has, as its layers are at the moment."""
-        self._run = run
-        self.empty.setVisible(run is None)
-        self.content.setVisible(run is not None)
-        if run is None:
-            return
-        arrows = self._overlay.arrows_of(run)
-        with (
-            QSignalBlocker(self.arrows),
-            QSignalBlocker(self.reading),
-            QSignalBlocker(self.gain),
-            QSignalBlocker(self.map),
-        ):
+    def show_content(self, there: bool) -> None:
+        """Show the controls, or with False that there is nothing to show."""
+        self.empty.setVisible(not there)
+        self.content.setVisible(there)
+
+    def show_maps(self, names: Sequence[str], chosen: str) -> None:
+        """Offer maps by name."""
+        with QSignalBlocker(self.map):
             self.map.clear()
-            self.map.addItems([NO_MAP, *run.maps])
-            self.map.setCurrentText(self._overlay.shown_map(run) or NO_MAP)
-            self.arrows.setChecked(arrows is not None and arrows.visible)
-            if arrows is not None:
-                self.reading.setCurrentText(arrows.metadata["reading"])
-                self.gain.setValue(arrows.length)
-        self._show_scales()
+            self.map.addItems([NO_MAP, *names])
+            self.map.setCurrentText(chosen if chosen in names else NO_MAP)
 
-    def show_pixel_size(self, pixel_nm: float | None) -> None:
-        """Give lengths in pm where the size of a pixel [nm] is known."""
-        self._pixel_nm = pixel_nm
-        self._show_scales()
+    def show_references(self, names: Sequence[str]) -> None:
+        """Offer the layers of shapes there are."""
+        chosen = self.reference.currentText()
+        with QSignalBlocker(self.reference):
+            self.reference.clear()
+            self.reference.addItems([WHOLE_IMAGE, *names])
+            self.reference.setCurrentText(chosen if chosen in names else WHOLE_IMAGE)
 
-    def _on_arrows(self) -> None:
-        if self._run is not None:
-            self._overlay.show_arrows(
-                self._run,
-                visible=self.arrows.isChecked(),
-                reading=self.reading.currentText(),
-                gain=self.gain.value(),
-            )
-        self._show_scales()
+    def show_arrows(self, *, visible: bool, gain: float) -> None:
+        """Follow the layer of arrows."""
+        with QSignalBlocker(self.arrows), QSignalBlocker(self.gain):
+            self.arrows.setChecked(visible)
+            self.gain.setValue(gain)
 
-    def _on_map(self, chosen: str) -> None:
-        if self._run is not None:
-            self._overlay.show_map(self._run, None if chosen == NO_MAP else chosen)
-        self._show_scales()
-        self.map_changed.emit(chosen)
+    def _on_asked(self, _: object) -> None:
+        self.asked.emit()
 
-    def _show_scales(self) -> None:
-        reading, run = self.reading.currentText(), self._run
-        self.reading_note.setText(READINGS[reading])
-        if run is None:
-            return
-        longest, unit = longest_arrow(run.atoms, reading), "px"
-        if self._pixel_nm is not None:
-            longest, unit = 1000 * longest * self._pixel_nm, "pm"
-        self.arrow_bar.set_scale(f"length of arrow ({unit})", arrow_colormap(), (0.0, longest))
-        shown = self.map.currentText()
-        self.map_bar.setVisible(shown != NO_MAP)
-        if shown != NO_MAP:
-            limits = latent_limits(run.atoms[shown])
-            self.map_bar.set_scale(f"{shown} (no unit)", LATENT_COLORMAP, limits)
+    def _on_look(self, _: object) -> None:
+        self.look_changed.emit()

@@ -1,0 +1,62 @@
+"""What the Fields tab has done in a thread. No Qt, no layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftvae.core.images import MicroscopeImage, as_float_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.readout import Options, Readout, Scalar
+    from napari_shiftvae.core.reconstruction import Reconstruction
+    from napari_shiftvae.core.runs import Run
+
+# As `core.readout` has them, which loads torch.
+VECTORS = {
+    "polar displacement in the cage": (
+        "The central atom against all else in its patch; ferroelectric polarisation is "
+        "proportional to it."
+    ),
+    "polar displacement between sublattices": (
+        "Atoms of all other sublattices against the mean of their nearest neighbours of the first "
+        "one; needs sublattices named in the Atoms tab."
+    ),
+    "displacement from the lattice": "Position minus its place on the fitted ideal lattice.",
+    "displacement from the neighbours": (
+        "Position minus the mean of the opposite neighbours of the same sublattice."
+    ),
+    "shift from the pick": "Where the pattern or the atom lies, seen from the pick.",
+}
+
+
+def read(
+    run: Run,
+    wanted: dict[str, Any],
+    region: NDArray[np.bool_] | None,
+    sublattice: NDArray[np.object_] | None,
+) -> tuple[Run, Readout]:
+    """Work out vectors and scalars; a region (H, W) says which atoms are the reference."""
+    from napari_shiftvae.core.readout import Options, read_out
+
+    inside = None
+    if region is not None:
+        y, x = run.picks_yx.round().astype(int).T
+        inside = region[y.clip(0, len(region) - 1), x.clip(0, region.shape[1] - 1)]
+    options: Options = Options(**wanted)
+    return run, read_out(run, options, inside=inside, sublattice=sublattice)
+
+
+def draw(run: Run, scalar: Scalar) -> tuple[Run, Scalar, NDArray[np.float32]]:
+    """Draw a map on the pixels of the image."""
+    return run, scalar, scalar.on_pixels(run)
+
+
+def reconstruct(run: Run, image: MicroscopeImage) -> tuple[Run, Reconstruction]:
+    """Draw the image as the model has it."""
+    from napari_shiftvae.core.manifold import patches_of
+    from napari_shiftvae.core.reconstruction import reconstruct as draw
+
+    return run, draw(run, patches_of(run, image), as_float_image(image.data))
