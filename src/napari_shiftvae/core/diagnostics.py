@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import Reading, latent_information
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.patches import Patches
@@ -15,6 +16,7 @@ from napari_shiftvae.core.patches import Patches
 ACTIVE_NAT = 0.1
 LEAKAGE_WORTH_SAYING = 0.1
 OUTLIER_MAD = 6.0
+AGREEMENT = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,3 +145,69 @@ def _leakage(z: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float,
     left = target - design @ torch.linalg.lstsq(design, target).solution
     total = (target - target.mean(dim=0)).square().sum(dim=0)
     return tuple((1 - left.square().sum(dim=0) / total.clamp_min(1e-12)).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far two runs found the same.
+
+    Attributes
+    ----------
+    r2 : tuple of float
+        Share of the variance of each latent of the first run that follows from those of the other.
+    sentence : str
+        The same in words.
+    """
+
+    r2: tuple[float, ...]
+    sentence: str
+
+
+def seed_agreement(first: ArrayLike, second: ArrayLike) -> Agreement:
+    """Compare the latents of the same atoms in two runs that differ in their seed.
+
+    The prior ``N(0, 1)`` has no preferred axes, so two runs may hold the same in latents that are
+    exchanged, mirrored or turned: a linear map between them is fitted first.
+
+    Parameters
+    ----------
+    first, second : (N, K) and (N, L) array-like
+        Latents; atoms with a NaN in either are left out.
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    InputError
+        If the runs are not of the same atoms, or have too few of them in common.
+
+    Examples
+    --------
+    >>> z = np.random.default_rng(0).normal(size=(200, 2))
+    >>> seed_agreement(z, z @ [[0.6, -0.8], [0.8, 0.6]]).r2
+    (1.0, 1.0)
+    """
+    one, other = (np.asarray(z, dtype=np.float64) for z in (first, second))
+    if one.ndim != 2 or other.ndim != 2 or len(one) != len(other):
+        raise InputError(
+            f"The latents have shapes {one.shape} and {other.shape}: give two runs of the same "
+            "atoms, one row each."
+        )
+    both = np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
+    if both.sum() <= 2 * (other.shape[1] + 1):
+        raise InputError(f"The runs have {both.sum()} atoms in common: too few to compare.")
+    one, other = one[both] - one[both].mean(axis=0), other[both] - other[both].mean(axis=0)
+    left = one - other @ np.linalg.lstsq(other, one)[0]
+    total = np.maximum((one**2).sum(axis=0), 1e-12)
+    r2 = tuple(round(float(value), 6) for value in 1 - (left**2).sum(axis=0) / total)
+    listed = ", ".join(f"z{k} {value:.2f}" for k, value in enumerate(r2, start=1))
+    verdict = (
+        "the seed does not matter"
+        if min(r2) >= AGREEMENT
+        else "what falls short depends on the seed: train longer, or trust the others only"
+    )
+    return Agreement(
+        r2=r2, sentence=f"Another seed gives the same latents to R² = {listed}: {verdict}."
+    )

@@ -251,7 +251,8 @@ def train(
             pairs=pairs,
             label=label[rows].to(device),
         )
-        variance[rows] = (2 * encoded.log_sd_z.detach()).exp().cpu()
+        if model.classes is not None:
+            variance[rows] = (2 * encoded.log_sd_z.detach()).exp().cpu()
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
