@@ -56,6 +56,8 @@ def main() -> None:
         run("gui_stall.py", *quick),
         run("training_time.py", *quick),
         run("shiftvae.py", *task),
+        run("spectra.py", "--seeds", "1" if chosen.quick else "3"),
+        run("poses.py", "--seeds", "1", "--patches", "500" if chosen.quick else "2000"),
         run("atom_refinement.py", *quick, *(["--atomap", chosen.atomap] if chosen.atomap else [])),
     ]
     if not all(succeeded for succeeded, _ in done):
