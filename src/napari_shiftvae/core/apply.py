@@ -108,7 +108,9 @@ def encode_image(
         if positions_yx is None:
             picks = _places(run, pixels)
         else:
-            picks = _onto(np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2), ratio_yx)
+            picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+            if resample:
+                picks = (picks + 0.5) * ratio_yx - 0.5
         if not len(picks):
             raise InputError(
                 f"No place like the atoms of {run.image.name} was found in {image.name}: give "
@@ -205,11 +207,6 @@ def resampled(pixels: Pixels, ratio_yx: tuple[float, float]) -> Pixels:
     if masked.any():
         made[taken(masked.astype(np.float32), 1) > 0] = np.nan
     return made
-
-
-def _onto(positions: Floats, ratio_yx: tuple[float, float]) -> Floats:
-    """Positions on the pixels of the resampled image."""
-    return np.asarray((positions + 0.5) * ratio_yx - 0.5)
 
 
 def _ratio(run: Run, image: MicroscopeImage) -> tuple[float, float]:
