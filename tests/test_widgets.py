@@ -504,6 +504,10 @@ def test_fields_survive_deleted_layers(qtbot, viewer, dock) -> None:
         TrainSettings(
             patch_size_px=31,
             latent_dim=4,
+            invariances=("shift", "scale"),
+            classes=3,
+            smoothness=0.7,
+            edge_preserving=False,
             decoder="coordinate",
             shift_prior_px=1.7,
             kl_shift=0.5,

@@ -117,6 +117,8 @@ def config_for(
         threshold=find_settings.threshold,
         patch_size_px=train_settings.patch_size_px,
         latent_dim=train_settings.latent_dim,
+        invariances=train_settings.invariances,
+        classes=train_settings.classes,
         decoder=train_settings.decoder,
         shift_prior_px=train_settings.shift_prior_px,
         device=device,
@@ -125,6 +127,8 @@ def config_for(
             batch_size=train_settings.batch_size,
             kl_shift=train_settings.kl_shift,
             kl_content=train_settings.kl_content,
+            smoothness=train_settings.smoothness,
+            edge_preserving=train_settings.edge_preserving,
             seed=train_settings.seed,
         ),
     )

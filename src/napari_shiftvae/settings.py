@@ -41,6 +41,14 @@ class TrainSettings:
         Side of the square cut around each atom [px], from the atoms' distance where None.
     latent_dim : int
         Number of content latents.
+    invariances : tuple of {"shift", "rotation", "scale"}
+        What is taken out of the latents; none makes a plain autoencoder.
+    classes : int
+        Classes of atoms that are learned with the model; 0 for none.
+    smoothness : float
+        Weight of the condition that neighbours have similar latents; 0 for none.
+    edge_preserving : bool
+        Whether walls between domains are left sharp by it.
     decoder : {"fourier", "coordinate"}
     shift_prior_px : float, optional
         Standard deviation of the shift's prior [px], from the atoms' distance where None.
@@ -54,6 +62,10 @@ class TrainSettings:
 
     patch_size_px: int | None = None
     latent_dim: int = 2
+    invariances: tuple[Literal["shift", "rotation", "scale"], ...] = ("shift",)
+    classes: int = 0
+    smoothness: float = 0.0
+    edge_preserving: bool = True
     decoder: Literal["fourier", "coordinate"] = "fourier"
     shift_prior_px: float | None = None
     kl_shift: float = 1.0

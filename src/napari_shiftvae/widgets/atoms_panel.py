@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_shiftvae.widgets.find_form import FindForm
-from napari_shiftvae.widgets.form import button, choice, folded, label, rows
+from napari_shiftvae.widgets.form import button, choice, folded, in_line, label, rows
 from napari_shiftvae.widgets.sublattice_list import SublatticeList
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class AtomsPanel(QWidget):
         self.count = label()
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
-        layout.addLayout(_line(self.find, self.refine))
+        layout.addLayout(in_line(self.find, self.refine))
         layout.addWidget(self.count)
         layout.addLayout(self._editing())
         layout.addWidget(self._similar_sites())
@@ -71,7 +71,7 @@ class AtomsPanel(QWidget):
             "made by hand.",
         )
         self.save = button("Export CSV …", "Write all atoms and what was measured of them.")
-        layout.addLayout(_line(self.load, self.save))
+        layout.addLayout(in_line(self.load, self.save))
         layout.addStretch(1)
 
     def _editing(self) -> QGridLayout:
@@ -151,10 +151,10 @@ class AtomsPanel(QWidget):
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(_line(*self.by.values(), self.group))
+        layout.addLayout(in_line(*self.by.values(), self.group))
         layout.addWidget(self.group_note)
         layout.addWidget(self.sublattices)
-        layout.addLayout(_line(self.beneath, self.assign))
+        layout.addLayout(in_line(self.beneath, self.assign))
         return folded("Sublattices", inside, "Kinds of atoms: names, colours, and what is analysed")
 
     def _lattice(self) -> QWidget:
@@ -240,10 +240,3 @@ class AtomsPanel(QWidget):
         if pixel_nm is not None:
             text += f" = {separation_px * pixel_nm:.3f} nm"
         self.form.separation_note.setText(f"used: {text}")
-
-
-def _line(*widgets: QWidget) -> QHBoxLayout:
-    layout = QHBoxLayout()
-    for one in widgets:
-        layout.addWidget(one)
-    return layout

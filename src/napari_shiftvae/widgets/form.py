@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -97,6 +98,14 @@ def rows(parent: QWidget | None = None) -> QFormLayout:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    return layout
+
+
+def in_line(*widgets: QWidget) -> QHBoxLayout:
+    """Put widgets side by side."""
+    layout = QHBoxLayout()
+    for one in widgets:
+        layout.addWidget(one)
     return layout
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets.form import (
     button,
     choice,
     folded,
+    in_line,
     label,
     optional,
     real,
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Loss
+
+
+INVARIANCES = {
+    "shift": "Patterns that differ only in where they lie get the same latents.",
+    "rotation": "The same for patterns that are turned; the atoms get a column 'rotation_rad'.",
+    "scale": "The same for patterns of different size; the atoms get a column 'scale'.",
+}
 
 
 class TrainForm(QWidget):
@@ -52,6 +60,26 @@ class TrainForm(QWidget):
             "where it lies. Two suit most images; a superfluous one is reported as carrying "
             "nothing.",
         )
+        self.invariances = {name: QCheckBox(name) for name in INVARIANCES}
+        for name, tip in INVARIANCES.items():
+            self.invariances[name].setToolTip(tip)
+        self.classes = whole(
+            2,
+            16,
+            "Sort the atoms into so many classes while the model is trained; the atoms get a "
+            "column 'class'.",
+            auto=True,
+        )
+        self.classes.setSpecialValueText("none")
+        self.smoothness = real(
+            0.0,
+            1000.0,
+            0.1,
+            "Ask for latents that change little from an atom to its like neighbours; 1 is a "
+            "sensible start for noisy images. 0 for none.",
+        )
+        self.edges = QCheckBox("leave walls sharp")
+        self.edges.setToolTip("Let latents jump where the image shows that they do.")
         self.decoder = choice(
             ["fourier", "coordinate"],
             "fourier: a sum of waves without detail finer than the probe; fast and exact in its "
@@ -99,8 +127,12 @@ class TrainForm(QWidget):
             self.epochs,
             self.batch_size,
             self.seed,
+            self.classes,
+            self.smoothness,
         ):
             field.valueChanged.connect(self._on_changed)
+        for box in (*self.invariances.values(), self.edges):
+            box.toggled.connect(self._on_changed)
         self.decoder.currentIndexChanged.connect(self._on_changed)
         self.setValue(TrainSettings())
 
@@ -109,9 +141,12 @@ class TrainForm(QWidget):
         plain.addRow("Patch size", self.patch_size)
         plain.addRow("", self.patch_note)
         plain.addRow("Latents", self.latent_dim)
+        plain.addRow("Invariant to", in_line(*self.invariances.values()))
         advanced = QWidget()
         more = rows(advanced)
         more.addRow("Decoder", self.decoder)
+        more.addRow("Smoothness", in_line(self.smoothness, self.edges))
+        more.addRow("Classes", self.classes)
         more.addRow("Shift prior", self.shift_prior)
         more.addRow("KL weight, shift", self.kl_shift)
         more.addRow("KL weight, latents", self.kl_content)
@@ -126,6 +161,10 @@ class TrainForm(QWidget):
         return TrainSettings(
             patch_size_px=optional(self.patch_size),
             latent_dim=self.latent_dim.value(),
+            invariances=tuple(name for name, box in self.invariances.items() if box.isChecked()),
+            classes=optional(self.classes) or 0,
+            smoothness=self.smoothness.value(),
+            edge_preserving=self.edges.isChecked(),
             decoder=self.decoder.currentText(),
             shift_prior_px=optional(self.shift_prior),
             kl_shift=self.kl_shift.value(),
@@ -141,6 +180,11 @@ class TrainForm(QWidget):
         with QSignalBlocker(self):
             set_optional(self.patch_size, settings.patch_size_px)
             self.latent_dim.setValue(settings.latent_dim)
+            for name, box in self.invariances.items():
+                box.setChecked(name in settings.invariances)
+            set_optional(self.classes, settings.classes or None)
+            self.smoothness.setValue(settings.smoothness)
+            self.edges.setChecked(settings.edge_preserving)
             self.decoder.setCurrentText(settings.decoder)
             set_optional(self.shift_prior, settings.shift_prior_px)
             self.kl_shift.setValue(settings.kl_shift)
