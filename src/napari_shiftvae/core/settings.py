@@ -44,7 +44,8 @@ class AnalysisConfig:
         What is taken out of the content latents; none makes a plain VAE, as a control.
     rotation_prior_rad, scale_prior : float
         Standard deviations of the priors of rotation [rad] and of the scale's logarithm, where
-        they are taken out.
+        they are taken out. Rotations up to about 1 rad are found; of motifs turned by 1.5 rad
+        many were not.
     band_limit : float, optional
         Highest frequency of the Fourier decoder [cycles/px]; from the power spectrum by default.
     classes : int
