@@ -257,11 +257,14 @@ def polarisation(epochs: int, seed: int) -> None:
         there = np.where(known, exact_yx @ along_y, np.nan)
         deep = known & (np.abs(there) > 0.97 * POLAR_PX)
         here_walls, there_walls = walls(truth[is_b], here), walls(truth[is_b], there)
-        same = [row for row, _ in here_walls] == [row for row, _ in there_walls]
-        off = "other walls found"
-        if same:
-            pairs = zip(here_walls, there_walls, strict=True)
-            off = f"{max(abs(a[1] - b[1]) for a, b in pairs) / CELL_PX:.2f}"
+        away = [
+            min((abs(a - b) / CELL_PX for other, b in here_walls if other == row), default=np.inf)
+            for row, a in there_walls
+        ]
+        false = [
+            all(other != row or abs(a - b) > CELL_PX for other, a in there_walls)
+            for row, b in here_walls
+        ]
         error = (made.yx_px - exact_yx)[deep]
         rows.append(
             {
@@ -271,7 +274,8 @@ def polarisation(epochs: int, seed: int) -> None:
                 "RMS error px": f"{np.sqrt(np.mean(error**2)):.3f}",
                 "error / stated sd": f"{np.std(error / made.sd_yx_px[deep]):.2f}",
                 "walls": str(len(there_walls)),
-                "farthest wall, cells": off,
+                "farthest, cells": f"{max(away):.2f}",
+                "false walls": str(sum(false)),
             }
         )
         print(f"  {made.sentence}")
