@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import torch
 
 from napari_shiftvae.core import train as train_module
+from napari_shiftvae.core.bound import judged
+from napari_shiftvae.core.diagnostics import seed_agreement
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import encode
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import extract_patches, stack_patches
 from napari_shiftvae.core.simulate import Motif, factor_patches
+from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
 from napari_shiftvae.core.train import FEWEST_PATCHES, TrainConfig, start, train
 
 MOTIF = Motif(patch_size_px=16, sigma_px=1.1, cage_half_diagonal_px=5.6)
@@ -267,3 +271,105 @@ def test_default_epochs_make_a_fixed_amount_of_work(count):
 def test_bad_settings_are_refused_by_name(name, value):
     with pytest.raises(InputError, match=rf"{name} is {value}: choose one from"):
         TrainConfig(**{name: value})
+
+
+# --- patches held out, and when to stop --------------------------------------------------------
+
+
+def test_held_out_patches_never_touch_the_weights():
+    """Noise in their place changes nothing but what is said of them."""
+    task = make_task(100)
+    config = TrainConfig(epochs=3, validation=0.2)
+    _, judge = hold_out(100, 0.2, config.seed)
+    other = task.patches.copy()
+    patches, spoilt = stack_patches(task.patches), stack_patches(other)
+    other[judge] = np.random.default_rng(1).normal(size=other[judge].shape)
+    spoilt = replace(spoilt, offset=patches.offset, scale=patches.scale)
+    models, reports = [make_model(), make_model()], []
+    for model, stack in zip(models, (patches, spoilt), strict=True):
+        *_, report = train(model, stack, config)
+        reports.append(report)
+    assert same_weights(*models)
+    learned = np.setdiff1d(np.arange(100), judge)
+    np.testing.assert_array_equal(reports[0].latents[learned], reports[1].latents[learned])
+    assert reports[1].validation > reports[0].validation + 10
+    *_, report = train(make_model(), spoilt, TrainConfig(epochs=3))
+    assert report.loss != reports[1].loss  # without validation they do
+    assert math.isnan(report.validation)
+
+
+def test_bound_on_held_out_patches_tells_overfitting(patches):
+    """An encoder of 70 patches knows these better than the others."""
+    config = TrainConfig(epochs=20, validation=0.3)
+    model = make_model()
+    *_, report = train(model, patches, config)
+    learn, judge = hold_out(100, 0.3, config.seed)
+    assert np.isfinite(report.latents).all()
+    fit = encode(model, patches)
+    np.testing.assert_allclose(report.latents[judge], fit.z[judge], atol=1e-5)
+    np.testing.assert_allclose(report.shift_yx_px[judge], fit.pose[judge], atol=1e-5)
+    before = float(model.variance)
+    assert report.validation == pytest.approx(judged(model, patches, judge)[0])
+    assert float(model.variance) == before
+    assert report.validation > judged(model, patches, learn)[0] + 5
+
+
+def test_training_ends_where_nothing_is_gained(patches, slow_steps):
+    slow_steps(0.3)
+    config = TrainConfig(validation=0.2, patience=3, learning_rate=1e-6)  # it learns nothing
+    most = config.epochs_for(100)
+    reports = list(train(make_model(), patches, config))
+    last = reports[-1]
+    assert last.epoch == last.epochs < most / 4
+    assert last.seconds_left == 0
+    learning = TrainConfig(validation=0.2, patience=3, learning_rate=5e-3)
+    *_, learned = train(make_model(), patches, learning)
+    assert last.epoch < learned.epoch <= most
+    assert learned.validation < last.validation - 50
+
+
+def test_plateau_lets_the_rate_fall_once():
+    plateau = Plateau()
+    settings = {"per_epoch": 10, "total": 1000, "patience": 2}
+    assert plateau.after_epoch(5.0, step=100, **settings) == 1000
+    assert plateau.after_epoch(4.0, step=110, **settings) == 1000
+    assert plateau.after_epoch(3.95, step=120, **settings) == 1000  # not worth it
+    assert rate_until_plateau(121, 1000, plateau.falling_from) == 1
+    assert plateau.after_epoch(3.92, step=130, **settings) == 130 + 70
+    assert plateau.after_epoch(1.0, step=140, **(settings | {"total": 200})) == 200
+    rates = [rate_until_plateau(step, 200, plateau.falling_from) for step in range(130, 201)]
+    assert rates[0] == pytest.approx(1)
+    assert rates[-1] == pytest.approx(0.01)
+    assert (np.diff(rates) < 0).all()
+    late = Plateau()
+    assert late.after_epoch(1.0, step=670, **settings) == 1000  # always some time to fall
+    assert late.falling_from == 670
+
+
+def test_patience_without_patches_to_judge_by_is_refused():
+    with pytest.raises(InputError, match="patience is 3 without patches to judge by"):
+        TrainConfig(patience=3)
+    with pytest.raises(InputError, match=r"validation is 0\.9"):
+        TrainConfig(validation=0.9)
+
+
+# --- agreement of seeds ------------------------------------------------------------------------
+
+
+def test_seeds_agree_on_what_both_found():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(500, 2))
+    turned = shared @ [[0.8, -0.6], [0.6, 0.8]] + 3
+    assert seed_agreement(shared, turned).r2 == (1.0, 1.0)
+    own = np.column_stack([shared[:, 0], rng.normal(size=500)])
+    other = np.column_stack([rng.normal(size=500), -shared[:, 0] + 0.5 * rng.normal(size=500)])
+    other[7] = np.nan
+    found = seed_agreement(own, other)
+    assert found.r2 == pytest.approx((0.8, 0.0), abs=0.05)
+    assert "z1 0.8" in found.sentence
+    assert "depends on the seed" in found.sentence
+    assert "does not matter" in seed_agreement(shared, turned).sentence
+    with pytest.raises(InputError, match="two runs of the same atoms"):
+        seed_agreement(own, other[:-1])
+    with pytest.raises(InputError, match="5 atoms in common: too few"):
+        seed_agreement(own[:5], other[:5])

@@ -240,6 +240,8 @@ def _analyse(
             stopped |= sent == "stop"
             if stopped:
                 break
+    if config.train.patience and not stopped:
+        config = replace(config, train=replace(config.train, epochs=epochs))
     training = training.held()
     with clock.time("refine"):
         model.eval()

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_shiftvae.core.bound import judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
+from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
 from napari_shiftvae.core.windows import Windows, prior_centre
 
 REPORT_EVERY_S = 0.1
@@ -29,7 +31,8 @@ class TrainConfig:
     Parameters
     ----------
     epochs : int, optional
-        Passes over all patches; by default as many as make about 600 steps, from 20 to 400.
+        Passes over all patches; by default as many as make about 600 steps, from 20 to 400, and
+        three times as many where `patience` may end them.
     batch_size : int
         Patches in one step; fewer are taken where there are less than eight times as many.
     learning_rate : float
@@ -42,6 +45,12 @@ class TrainConfig:
         it; 0 leaves it out, and 1 is a start on any data.
     edge_preserving : bool
         Whether that condition lets sharp walls stand; else it blurs them.
+    validation : float
+        Share of the patches that are held out: the weights never learn from them, and the bound on
+        them is reported after each epoch.
+    patience : int
+        Epochs without a gain of 0.1 nat in that bound after which training comes to its end; 0 to
+        make all epochs. Needs `validation`.
     seed : int
         Seed of the initial weights, the batches and the noise.
     """
@@ -53,6 +62,8 @@ class TrainConfig:
     kl_content: float = 1.0
     smoothness: float = 0.0
     edge_preserving: bool = True
+    validation: float = 0.0
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,11 +74,18 @@ class TrainConfig:
             ("kl_shift", 0.0, 1e3),
             ("kl_content", 0.0, 1e3),
             ("smoothness", 0.0, 1e3),
+            ("validation", 0.0, 0.5),
+            ("patience", 0, 100_000),
             ("seed", 0, 2**63 - 1),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}: choose one from {low} to {high}.")
+        if self.patience and not self.validation:
+            raise InputError(
+                f"patience is {self.patience} without patches to judge by: set validation above "
+                "0, for example to 0.1."
+            )
 
     def batch_for(self, count: int) -> int:
         """Patches per step for a number of patches."""
@@ -78,7 +96,8 @@ class TrainConfig:
         if self.epochs is not None:
             return self.epochs
         steps = math.ceil(count / self.batch_for(count))
-        return min(400, max(20, math.ceil(STEPS_BY_DEFAULT / steps)))
+        longest = 3 if self.patience else 1
+        return longest * min(400, max(20, math.ceil(STEPS_BY_DEFAULT / steps)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,6 +123,8 @@ class TrainReport:
         Newest posterior mean of each patch, NaN where it was not seen yet.
     shift_yx_px : (N, 2) float32 array
         Newest shift of each patch from its pick, (y, x) pixels.
+    validation : float
+        The loss on the patches held out, after the last whole epoch [nat]; NaN without any.
     """
 
     epoch: int
@@ -117,6 +138,7 @@ class TrainReport:
     seconds_left: float
     latents: NDArray[np.float32]
     shift_yx_px: NDArray[np.float32]
+    validation: float = math.nan
 
 
 @dataclass(kw_only=True, eq=False)
@@ -128,6 +150,9 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     order: list[torch.Tensor] = field(default_factory=list)
+    plateau: Plateau = field(default_factory=Plateau)
+    validation: float = math.nan
+    total: int | None = None
 
 
 def start(model: ShiftVAE, config: TrainConfig) -> TrainState:
@@ -201,20 +226,12 @@ def train(
     2
     """
     count = len(patches)
-    if count < FEWEST_PATCHES:
-        raise InputError(
-            f"There are {count} patches and the model needs at least {FEWEST_PATCHES}: "
-            "find or click more atoms."
-        )
-    if config.smoothness and neighbours is None:
-        raise InputError(
-            f"smoothness is {config.smoothness:g} and no neighbours are known: give them, or set "
-            "it to 0."
-        )
+    _check(count, config, neighbours)
     state = state or start(model, config)
     batch, epochs = config.batch_for(count), config.epochs_for(count)
-    steps_per_epoch = math.ceil(count / batch)
-    total = epochs * steps_per_epoch
+    learn, judge = hold_out(count, config.validation, config.seed)
+    steps_per_epoch = math.ceil(len(learn) / batch)
+    total = (config.patience and state.total) or epochs * steps_per_epoch
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
     centre, weight = prior_centre(model, patches), patches.weight
@@ -227,21 +244,17 @@ def train(
     model.train()
     while state.step < total:
         if not state.order:
-            if config.smoothness and neighbours is not None:
-                shuffled = neighbours.shuffled(state.generator)
-            else:
-                shuffled = torch.randperm(count, generator=state.generator, device=device).cpu()
             if model.classes is not None and 2 * state.step >= total and variance.isfinite().all():
                 # Before, the latents are not yet those that tell classes apart.
                 model.classes.follow(latents.to(device), variance.to(device), label.to(device))
+            shuffled = _shuffled(learn, state.generator, neighbours if config.smoothness else None)
             state.order = list(shuffled.tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
-        pairs = None
-        if config.smoothness and neighbours is not None:
-            pairs = neighbours.pairs_among(rows)
+        pairs = neighbours.pairs_among(rows) if config.smoothness and neighbours else None
         for group in state.optimiser.param_groups:
-            group["lr"] = _rate(state.step / total) * config.learning_rate
-        terms, encoded = _step(
+            share = _rate(state, total, config)
+            group["lr"] = share * config.learning_rate
+        found, encoded = _step(
             model,
             patches.gather(rows.numpy()).to(device),
             config,
@@ -256,16 +269,27 @@ def train(
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
+        if len(judge) and not state.order:
+            state.validation, latents[judge], pose = judged(model, patches, judge)
+            shift[judge] = model.placed(pose)[0] - remainder[judge]
+            if config.patience:
+                total = state.total = state.plateau.after_epoch(
+                    state.validation,
+                    step=state.step,
+                    per_epoch=steps_per_epoch,
+                    total=total,
+                    patience=config.patience,
+                )
         now = time.perf_counter()
         state.seconds = spent + now - began
         if now - reported < REPORT_EVERY_S and state.step < total:
             continue
         reported = now
         per_step = (now - began) / (state.step - first_step)
-        loss, mean_square, kl_shift, *kl_latents = terms.tolist()
+        loss, mean_square, kl_shift, *kl_latents = found.tolist()
         yield TrainReport(
             epoch=state.step // steps_per_epoch,
-            epochs=epochs,
+            epochs=math.ceil(total / steps_per_epoch),
             step=state.step,
             loss=loss,
             reconstruction=math.sqrt(mean_square),
@@ -275,6 +299,7 @@ def train(
             seconds_left=per_step * (total - state.step),
             latents=latents.numpy().copy(),
             shift_yx_px=shift.numpy().copy(),
+            validation=state.validation,
         )
 
 
@@ -301,46 +326,52 @@ def _step(
             edge_preserving=config.edge_preserving,
         )
         encoded = encoded._replace(z=z, log_sd_z=log_sd)
-    pose_dim = model.config.pose_dim
-    noise = torch.randn(
-        len(x), pose_dim + encoded.z.shape[1], generator=state.generator, device=x.device
+    found = terms(
+        model,
+        x,
+        encoded,
+        state.generator,
+        centre=centre,
+        weight=weight,
+        label=label,
+        kl_weights=(config.kl_shift, config.kl_content),
+        step=state.step,
     )
-    pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
-    z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
-    residual, looked_at = model.residual(z, pose, x, state.generator)
-    square = residual.square()
-    if weight is not None:
-        square = square * weight.expand_as(x).flatten(1)[:, looked_at]
-    mean_square = square.mean()
-    # Slow enough to average over batches, fast enough to follow the fall of the residual.
-    model.variance.lerp_(mean_square.detach(), max(0.1, 1 / (1 + state.step)))
-    prior = model.pose_prior
-    kl_shift = _kl((encoded.pose - centre) / prior, encoded.log_sd_pose - prior.log())
-    kl_latents = _kl(encoded.z, encoded.log_sd_z)
-    pixels = x[0].numel()
-    # The constant part makes the reported loss the bound itself.
-    likelihood = (
-        0.5 * pixels * (mean_square / model.variance + torch.log(2 * math.pi * model.variance))
-    )
-    kl_content = kl_latents.sum()
-    if model.classes is not None and model.classes.ready:
-        kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, label)
-        extra = extra + wrong
-    loss = likelihood + config.kl_shift * kl_shift.sum() + config.kl_content * kl_content
     state.optimiser.zero_grad(set_to_none=True)
-    (loss + extra).backward()
+    (found.loss + found.wrong + extra).backward()
     state.optimiser.step()
-    terms = torch.stack([loss, mean_square, kl_shift.sum(), *kl_latents]).detach()
-    return terms, encoded
+    numbers = [found.loss, found.mean_square, found.kl_pose, *found.kl_latents]
+    return torch.stack(numbers).detach(), encoded
 
 
-def _kl(mean: torch.Tensor, log_sd: torch.Tensor) -> torch.Tensor:
-    """KL divergence from N(0, 1), averaged over the batch: (B, K) to (K,)."""
-    return (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).mean(dim=0)
+def _check(count: int, config: TrainConfig, neighbours: Neighbourhood | None) -> None:
+    if count < FEWEST_PATCHES:
+        raise InputError(
+            f"There are {count} patches and the model needs at least {FEWEST_PATCHES}: "
+            "find or click more atoms."
+        )
+    if config.smoothness and neighbours is None:
+        raise InputError(
+            f"smoothness is {config.smoothness:g} and no neighbours are known: give them, or set "
+            "it to 0."
+        )
 
 
-def _rate(progress: float) -> float:
+def _shuffled(
+    learn: torch.Tensor, generator: torch.Generator, neighbours: Neighbourhood | None
+) -> torch.Tensor:
+    """Put the rows to learn from in the order of one epoch; neighbours close together."""
+    if neighbours is not None:
+        every = neighbours.shuffled(generator)
+        return every[torch.isin(every, learn)]
+    return learn[torch.randperm(len(learn), generator=generator, device=generator.device).cpu()]
+
+
+def _rate(state: TrainState, total: int, config: TrainConfig) -> float:
     """Fraction of the peak rate: linear rise over a tenth, then a cosine to one per cent."""
+    if config.patience:
+        return rate_until_plateau(state.step, total, state.plateau.falling_from)
+    progress = state.step / total
     if progress < 0.1:
         return 0.1 + 9 * progress
     return 0.01 + 0.495 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))

@@ -1,0 +1,128 @@
+"""The evidence lower bound of a batch: what training climbs and what held-out patches judge by."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from napari_shiftvae.core.infer import batches
+from napari_shiftvae.core.model import Encoded, ShiftVAE
+from napari_shiftvae.core.windows import Windows, prior_centre
+
+__all__ = ["Terms", "judged", "terms"]
+
+
+class Terms(NamedTuple):
+    """Negative bound of a batch and its parts, means over its patches [nat]."""
+
+    loss: Tensor  # ()
+    mean_square: Tensor  # (), of the residual in normalised intensity
+    kl_pose: Tensor  # ()
+    kl_latents: Tensor  # (K,), from N(0, 1)
+    wrong: Tensor | float  # cost of wrong classes, which is no part of the bound
+
+
+def terms(
+    model: ShiftVAE,
+    x: Tensor,
+    encoded: Encoded,
+    generator: torch.Generator,
+    *,
+    centre: Tensor,
+    weight: Tensor | None,
+    label: Tensor,
+    kl_weights: tuple[float, float] = (1.0, 1.0),
+    step: int | None = None,
+) -> Terms:
+    """Estimate the bound of patches (B, *W) from one sample of their posterior.
+
+    Parameters
+    ----------
+    model : ShiftVAE
+    x : (B, *W) tensor
+    encoded : Encoded
+        Their posterior.
+    generator : torch.Generator
+        Of the sample.
+    centre : (B, A) tensor
+        Where the prior of the pose is centred.
+    weight : tensor or None
+        Of each value, as `Windows.weight`.
+    label : (B,) int tensor
+        Known classes; -1 where not.
+    kl_weights : (float, float)
+        Of pose and content.
+    step : int, optional
+        Finished steps of training: the variance of the noise follows the residual. Without it the
+        model is left as it is.
+    """
+    pose_dim = model.config.pose_dim
+    noise = torch.randn(len(x), pose_dim + encoded.z.shape[1], generator=generator, device=x.device)
+    pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
+    z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
+    residual, looked_at = model.residual(z, pose, x, generator)
+    square = residual.square()
+    if weight is not None:
+        square = square * weight.expand_as(x).flatten(1)[:, looked_at]
+    mean_square = square.mean()
+    if step is not None:
+        # Slow enough to average over batches, fast enough to follow the fall of the residual.
+        model.variance.lerp_(mean_square.detach(), max(0.1, 1 / (1 + step)))
+    prior = model.pose_prior
+    kl_pose = _kl((encoded.pose - centre) / prior, encoded.log_sd_pose - prior.log()).sum()
+    kl_latents = _kl(encoded.z, encoded.log_sd_z)
+    pixels = x[0].numel()
+    # The constant part makes the loss the bound itself.
+    likelihood = (
+        0.5 * pixels * (mean_square / model.variance + torch.log(2 * math.pi * model.variance))
+    )
+    kl_content = kl_latents.sum()
+    wrong: Tensor | float = 0.0
+    if model.classes is not None and model.classes.ready:
+        kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, label)
+    loss = likelihood + kl_weights[0] * kl_pose + kl_weights[1] * kl_content
+    return Terms(loss, mean_square, kl_pose, kl_latents, wrong)
+
+
+@torch.no_grad()
+def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Negative bound of some patches, and what the encoder says of them.
+
+    The same sample is drawn at every call, so that two calls differ by the model alone.
+
+    Returns
+    -------
+    loss : float
+        Mean over the patches [nat].
+    z, pose : (R, K) and (R, A) tensors
+        Posterior means.
+    """
+    device = model.variance.device
+    generator = torch.Generator(device).manual_seed(0)
+    centre = prior_centre(model, patches)
+    total, means, poses = 0.0, [], []
+    for piece in batches(len(rows)):
+        own = rows[piece]
+        x = patches.gather(own.numpy()).to(device)
+        encoded = model.encode(x)
+        found = terms(
+            model,
+            x,
+            encoded,
+            generator,
+            centre=centre[own].to(device),
+            weight=None if patches.weight is None else patches.weight[own].to(device),
+            label=torch.full((len(own),), -1, device=device),
+        )
+        total += float(found.loss) * len(own)
+        means.append(encoded.z.cpu())
+        poses.append(encoded.pose.cpu())
+    return total / len(rows), torch.cat(means), torch.cat(poses)
+
+
+def _kl(mean: Tensor, log_sd: Tensor) -> Tensor:
+    """KL divergence from N(0, 1), averaged over the batch: (B, K) to (K,)."""
+    return (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).mean(dim=0)
