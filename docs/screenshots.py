@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
+from superqt import QCollapsible
 
 from napari_shiftvae.widgets import ShiftVAEWidget
 
@@ -70,12 +71,32 @@ def idle(dock: ShiftVAEWidget) -> Callable[[], bool]:
     return lambda: dock.session.activity == "idle"
 
 
+def unfold(panel: QWidget, *titles: str) -> None:
+    """Open the folded parts of a tab that have these titles."""
+    for part in panel.findChildren(QCollapsible):
+        if part.text() in titles:
+            part.expand(animate=False)
+    pump()
+
+
+def scroll(panel: QWidget) -> None:
+    """Scroll a tab to its end."""
+    bar = panel.parentWidget().parentWidget().verticalScrollBar()
+    bar.setValue(bar.maximum())
+    pump()
+
+
 def tour() -> None:
     """Go through the four tabs on the sample."""
     viewer, dock = opened()
     dock.atoms.find.click()
     wait_until(idle(dock))
-    wait_until(lambda: "border" in dock.atoms.count.text())
+    dock.atoms.group.click()
+    wait_until(idle(dock))
+    dock.atoms.fit_lattice.click()
+    wait_until(idle(dock))
+    unfold(dock.atoms, "Sublattices", "Lattice")
+    scroll(dock.atoms)
     take(viewer, "atoms")
     dock.tabs.setCurrentIndex(TRAIN)
     dock.train.run.click()
@@ -83,8 +104,16 @@ def tour() -> None:
     take(viewer, "train")
     wait_until(idle(dock))
     dock.tabs.setCurrentIndex(EXPLORE)
+    dock.explore.classes.find.click()
+    wait_until(lambda: "class" in dock.session.run.atoms)
+    chosen = dock.session.run.atoms.index[dock.session.run.atoms["class"] == 1]
+    dock.explore.scatter.picked.emit(chosen.to_numpy()[:60], False)
+    dock.explore.scatter.picked.emit(chosen.to_numpy()[60:61], True)
     take(viewer, "explore")
+    dock.explore.scatter.picked.emit(chosen.to_numpy()[:0], False)
     dock.tabs.setCurrentIndex(FIELDS)
+    dock.fields.map.setCurrentText("along y")
+    wait_until(lambda: f"{dock.overlay.image.name} along y" in viewer.layers)
     take(viewer, "fields")
     dock.fields.arrows.setChecked(False)
     dock.fields.map.setCurrentText("z2")
