@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftvae import __version__, cli_atoms, cli_runs
+from napari_shiftvae import __version__, cli_atoms, cli_model, cli_runs
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.spectra_run import SpectraRun
 
 NM_PER_UNIT = {"nm": 1.0, "pm": 1e-3, "angstrom": 0.1}
 
@@ -75,8 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--count", type=int, metavar="N", help="windows for grid or random sampling")
     run.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
     run.add_argument("--patch-size", type=int, metavar="PX")
-    run.add_argument("--latent-dim", type=int, default=2, metavar="K")
-    run.add_argument("--decoder", choices=("fourier", "coordinate"), default="fourier")
+    cli_model.add_arguments(run)
     run.add_argument("--epochs", type=int, metavar="N")
     run.add_argument("--no-refine", action="store_true", help="read results off the encoder")
     run.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's own")
@@ -99,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write tables, maps, figures and a script")
     export.set_defaults(command=_export)
     cli_runs.add_export(export)
+
+    sequence = commands.add_parser("sequence", help="one model for a stack or for many images")
+    sequence.set_defaults(command=_sequence)
+    cli_runs.add_sequence(sequence)
 
     info = commands.add_parser("info", help="say what a run file holds")
     info.set_defaults(command=_info)
@@ -125,27 +129,18 @@ def _run(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.analyse import analyse
     from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
     from napari_shiftvae.core.images import read_image
-    from napari_shiftvae.core.settings import AnalysisConfig
-    from napari_shiftvae.core.train import TrainConfig
 
     _check_output(options.output)
+    if options.spectra is not None:
+        _finish(_with_progress(cli_model.spectra(options)), options)
+        return
     if options.positions is not None and options.sampling != "atoms":
         raise InputError(
             f"--positions and --sampling {options.sampling} exclude each other: leave one out."
         )
     image = _calibrated(read_image(options.image), options)
     positions = None if options.positions is None else _positions(options.positions)
-    config = AnalysisConfig(
-        sampling=options.sampling,
-        count=options.count,
-        dark=options.dark,
-        patch_size_px=options.patch_size,
-        latent_dim=options.latent_dim,
-        decoder=options.decoder,
-        train=TrainConfig(epochs=options.epochs, seed=options.seed),
-        refine=not options.no_refine,
-        device=options.device,
-    )
+    config = cli_model.config_from(options)
     checkpoint = checkpoint_beside(options.output)
     resume = cli_runs.to_resume(options, checkpoint)
     steps = with_checkpoints(
@@ -168,7 +163,7 @@ def _run(options: argparse.Namespace) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def _finish(run: Run, options: argparse.Namespace) -> None:
+def _finish(run: Run | SpectraRun, options: argparse.Namespace) -> None:
     from napari_shiftvae.core.runfile import save_run
     from napari_shiftvae.core.runs import summary
 
@@ -193,6 +188,17 @@ def _export(options: argparse.Namespace) -> None:
         print(f"Wrote {path}")
 
 
+def _sequence(options: argparse.Namespace) -> None:
+    from napari_shiftvae.core.images import read_image
+
+    first = _calibrated(read_image(options.images[0], stacks=True), options)
+    made = _with_progress(cli_runs.sequence(options, first))
+    for sentence in made.sentences:
+        print(sentence)
+    frames = made.atoms["t"].nunique()
+    print(f"Wrote {len(made.atoms)} atoms of {frames} frames to {options.output / 'atoms.csv'}")
+
+
 def _check_output(path: Path) -> None:
     """Refuse before hours of work what could not be written after them."""
     if path.is_dir():
@@ -203,7 +209,7 @@ def _check_output(path: Path) -> None:
         raise InputError(f"The folder {path.parent} may not be written to: choose another.")
 
 
-def _with_progress(steps: Any) -> Run:
+def _with_progress(steps: Any) -> Any:
     """Run the analysis, keeping one line on a terminal up to date."""
     shown = sys.stderr.isatty()
     while True:
@@ -212,8 +218,7 @@ def _with_progress(steps: Any) -> Run:
         except StopIteration as stop:
             if shown:
                 print("\r\033[K", end="", file=sys.stderr)
-            run: Run = stop.value
-            return run
+            return stop.value
         if shown:
             print(f"\r\033[K{progress.message}", end="", file=sys.stderr, flush=True)
 

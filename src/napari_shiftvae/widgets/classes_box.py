@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = {
-    "gaussian mixture": "Clusters of any elliptic shape; their number by the Bayesian information "
-    "criterion.",
-    "k-means": "Compact clusters of about one size; their number by the best silhouette.",
+    "gaussian mixture": "Clusters of any elliptic shape; as many as are apart from each other "
+    "(integrated completed likelihood).",
+    "k-means": "Compact clusters of about one size; as many as the mixture finds.",
     "hdbscan": "Dense groups of any shape, as many as there are; the rest belongs to none.",
 }
 ICON_PX = 44

@@ -1,0 +1,96 @@
+"""Options of ``napari-shiftvae run`` that say what the model is, and the analysis of spectra."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.settings import AnalysisConfig
+
+ONLY_IMAGES = ("positions", "count", "patch_size", "pixel_size", "resume")
+
+
+def add_arguments(run: argparse.ArgumentParser) -> None:
+    """Describe the options."""
+    run.add_argument("--latent-dim", type=int, default=2, metavar="K")
+    run.add_argument("--decoder", choices=("fourier", "coordinate"), default="fourier")
+    run.add_argument(
+        "--invariances",
+        default="shift",
+        metavar="NAMES",
+        help="some of shift,rotation,scale, separated by commas, or none (default: shift)",
+    )
+    run.add_argument("--classes", type=int, default=0, metavar="C", help="learned with the model")
+    run.add_argument(
+        "--smoothness", type=float, default=0.0, metavar="WEIGHT", help="of latents; 1 is a start"
+    )
+    run.add_argument(
+        "--blur-walls", action="store_true", help="smoothness does not keep walls sharp"
+    )
+    run.add_argument(
+        "--spectra",
+        type=int,
+        metavar="AXIS",
+        help="one spectrum per pixel along this axis of the file, counted from 0",
+    )
+
+
+def config_from(options: argparse.Namespace) -> AnalysisConfig:
+    """Put the options together."""
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.train import TrainConfig
+
+    names = [name.strip() for name in options.invariances.split(",")]
+    return AnalysisConfig(
+        sampling=options.sampling,
+        count=options.count,
+        dark=options.dark,
+        patch_size_px=options.patch_size,
+        latent_dim=options.latent_dim,
+        decoder=options.decoder,
+        invariances=() if names == ["none"] else tuple(names),  # type: ignore[arg-type]
+        classes=options.classes,
+        train=TrainConfig(
+            epochs=options.epochs,
+            seed=options.seed,
+            smoothness=options.smoothness,
+            edge_preserving=not options.blur_walls,
+        ),
+        refine=not options.no_refine,
+        device=options.device,
+    )
+
+
+def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
+    """Analyse the spectra in a file."""
+    from napari_shiftvae.core.formats import read_signals
+    from napari_shiftvae.core.spectra_run import analyse_spectra
+
+    given = [name for name in ONLY_IMAGES if getattr(options, name) is not None]
+    if given:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} is for images: leave it out where there is --spectra."
+        )
+    config = config_from(options)
+    if set(config.invariances) - {"shift"}:
+        raise InputError("Spectra have no rotation and no scale: leave --invariances at shift.")
+    signals = read_signals(options.image)
+    deep = [signal for signal in signals if signal.data.ndim >= 2]
+    if not deep:
+        raise InputError(f"{options.image} holds no spectra: give a file of two or three axes.")
+    signal = deep[0]
+    there = -signal.data.ndim <= options.spectra < signal.data.ndim
+    axis = signal.axes[options.spectra] if there else None
+    return analyse_spectra(
+        signal.data,
+        options.spectra,
+        config,
+        axis_scale=(axis.scale or 1.0) if axis else 1.0,
+        axis_unit=(axis.unit or "") if axis else "",
+        name=options.image.stem,
+        path=str(options.image),
+    )
