@@ -1,20 +1,23 @@
-"""The commands that take a run file: ``encode`` and ``export``, and ``run --resume``."""
+"""The commands ``encode``, ``export`` and ``sequence``, and ``run --resume``."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from numpy.typing import NDArray
+
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.sequence import FramesDone, SequenceRun
 
 
 def add_encode(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,66 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", type=Path, metavar="IMAGE", help="where it is no longer where it was"
     )
+
+
+def add_sequence(parser: argparse.ArgumentParser) -> None:
+    """Describe the options of ``sequence``."""
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="a stack of frames, or many images"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder")
+    parser.add_argument("--share", type=float, default=0.25, help="of the frames to learn from")
+    parser.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
+    parser.add_argument("--separation", type=float, metavar="PX", help="of neighbouring atoms")
+    parser.add_argument("--patch-size", type=int, metavar="PX")
+    parser.add_argument("--latent-dim", type=int, default=2, metavar="K")
+    parser.add_argument("--epochs", type=int, metavar="N")
+    parser.add_argument("--no-refine", action="store_true", help="read results off the encoder")
+    parser.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's")
+    parser.add_argument("--unit", choices=("nm", "pm", "angstrom"), help="of --pixel-size")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+def sequence(
+    options: argparse.Namespace, first: MicroscopeImage
+) -> Generator[Progress | FramesDone, str | None, SequenceRun]:
+    """Steps of analysing a stack or many images; `first` is the first of these."""
+    from napari_shiftvae.core.sequence import analyse_sequence
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.train import TrainConfig
+
+    if len(options.images) > 1:
+        frames: Any = _Files(options.images)
+    else:
+        frames = first.data if first.data.ndim == 3 else first.data[None]
+    config = AnalysisConfig(
+        dark=options.dark,
+        separation_px=options.separation,
+        patch_size_px=options.patch_size,
+        latent_dim=options.latent_dim,
+        train=TrainConfig(epochs=options.epochs, seed=options.seed),
+        refine=not options.no_refine,
+        device=options.device,
+    )
+    return analyse_sequence(
+        frames, config, options.output, share=options.share, calibration=first.calibration
+    )
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Images read when they are asked for."""
+
+    paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        from napari_shiftvae.core.images import read_image
+
+        return read_image(self.paths[index]).data
 
 
 def encoding(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import tifffile
@@ -83,9 +85,13 @@ def export_run(
         ) from error
     written = []
     for name, content in files.items():
-        written_aside(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        written_aside(folder / name, partial(_put, content))
         written.append(folder / name)
     return written
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def tiff_of(values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | None) -> bytes:

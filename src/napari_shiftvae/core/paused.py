@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -12,13 +13,16 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.runs import Run, Training, kept_buffers
-from napari_shiftvae.core.train import start
+from napari_shiftvae.core.train import TrainState, start
 
 __all__ = ["check_paused", "pause", "resumed"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch's Adam names them
 NUMBERS = ("step", "seconds", "noise_sigma")
 BATCHES = ("order", "order_sizes", "generator")
+# Numbers that may be infinite or none, in one tensor: best bound on held-out patches, epochs
+# since, step at which the rate began to fall, last bound, steps to make in all.
+PLATEAU = 5
 
 
 def pause(training: Training) -> dict[str, Tensor]:
@@ -33,7 +37,8 @@ def pause(training: Training) -> dict[str, Tensor]:
     dict of str to tensor
         ``moments.<parameter>.<moment>`` and ``steps.<parameter>`` of Adam, ``buffers.<name>`` of
         the model as training left them, ``generator``, the batches left of the epoch (``order``,
-        one after the other, and ``order_sizes``), ``step``, ``seconds`` and ``noise_sigma``.
+        one after the other, and ``order_sizes``), ``step``, ``seconds``, ``noise_sigma`` and, of
+        the held-out patches, ``plateau``.
     """
     state, model = training.state, training.model
     tensors = {
@@ -43,6 +48,7 @@ def pause(training: Training) -> dict[str, Tensor]:
         "generator": state.generator.get_state(),
         "order": torch.cat([torch.zeros(0, dtype=torch.int64), *state.order]),
         "order_sizes": torch.tensor([len(rows) for rows in state.order], dtype=torch.int64),
+        "plateau": _plateau(state),
     }
     (group,) = state.optimiser.param_groups
     for (name, _), parameter in zip(model.named_parameters(), group["params"], strict=True):
@@ -71,13 +77,14 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
     -------
     bool
     """
-    if not {*NUMBERS, *BATCHES} <= set(tensors):
+    if not {*NUMBERS, *BATCHES, "plateau"} <= set(tensors):
         return False
     expected = {f"buffers.{name}": value for name, value in kept_buffers(model).items()}
-    if tensors["step"].numel() == 1 and int(tensors["step"]) > 0:
-        for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters():
+        if f"steps.{name}" in tensors:  # a parameter that was never used has none
             expected |= {f"moments.{name}.{key}": parameter for key in MOMENTS}
             expected[f"steps.{name}"] = torch.zeros(())
+    expected["plateau"] = torch.zeros(PLATEAU, dtype=torch.float64)
     order, sizes = tensors["order"], tensors["order_sizes"]
     return (
         set(tensors) == {*expected, *NUMBERS, *BATCHES}
@@ -86,7 +93,7 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
             for name, value in expected.items()
         )
         and all(tensors[name].numel() == 1 for name in NUMBERS)
-        and all(bool(torch.isfinite(value).all()) for value in tensors.values())
+        and all(bool(tensors[name].isfinite().all()) for name in tensors if name != "plateau")
         and int(tensors["step"]) >= 0
         and order.dtype == sizes.dtype == torch.int64
         and order.ndim == sizes.ndim == 1
@@ -128,15 +135,15 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
     state = start(model, run.config.train)
     buffers = {name[8:]: value for name, value in tensors.items() if name.startswith("buffers.")}
     model.load_state_dict(buffers, strict=False)
-    names = [name for name, _ in model.named_parameters()]
-    if f"steps.{names[0]}" in tensors:
-        adam = state.optimiser.state_dict()
-        adam["state"] = {
-            number: {key: tensors[f"moments.{name}.{key}"].clone() for key in MOMENTS}
-            | {"step": tensors[f"steps.{name}"].clone()}
-            for number, name in enumerate(names)
-        }
-        state.optimiser.load_state_dict(adam)
+    adam = state.optimiser.state_dict()
+    adam["state"] = {
+        number: {key: tensors[f"moments.{name}.{key}"].clone() for key in MOMENTS}
+        | {"step": tensors[f"steps.{name}"].clone()}
+        for number, (name, _) in enumerate(model.named_parameters())
+        if f"steps.{name}" in tensors
+    }
+    state.optimiser.load_state_dict(adam)
+    _set_plateau(state, tensors["plateau"].tolist())
     state.step, state.seconds = int(tensors["step"]), float(tensors["seconds"])
     state.order = list(tensors["order"].split(tensors["order_sizes"].tolist()))
     if tensors["generator"].shape == state.generator.get_state().shape:
@@ -154,3 +161,25 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
         state=state,
         noise_sigma=float(tensors["noise_sigma"]),
     )
+
+
+def _plateau(state: TrainState) -> Tensor:
+    """What decides on the end of training, NaN where there is nothing yet."""
+    plateau = state.plateau
+    numbers = (
+        plateau.best,
+        plateau.stale,
+        math.nan if plateau.falling_from is None else plateau.falling_from,
+        state.validation,
+        math.nan if state.total is None else state.total,
+    )
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _set_plateau(state: TrainState, numbers: list[float]) -> None:
+    best, stale, falling_from, validation, total = numbers
+    state.plateau.best = best
+    state.plateau.stale = int(stale) if math.isfinite(stale) else 0
+    state.plateau.falling_from = int(falling_from) if math.isfinite(falling_from) else None
+    state.validation = validation
+    state.total = int(total) if math.isfinite(total) else None

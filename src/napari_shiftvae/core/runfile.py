@@ -123,7 +123,7 @@ def atoms_csv(atoms: pd.DataFrame) -> bytes:
     return text.encode()
 
 
-def written_aside(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def written_aside(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file under another name and rename it, so that an older one stays whole.
 
     Parameters
