@@ -14,7 +14,7 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
-from napari_shiftvae.field_layers import Look, vectors_look
+from napari_shiftvae.field_layers import SIGNED_COLORMAP, Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import spatial
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.readout import VectorField
     from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.session import Session
 
 # The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
@@ -385,6 +386,22 @@ class Overlay:
             kwargs = {"name": f"{self.image.name} {name}", "metadata": {"latent": name, RUN: run}}
             self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
         self.show_map(run, "reconstruction")
+
+    def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
+        """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""
+        unit = run.image.axis_unit
+        for number, (column, values) in enumerate(run.maps.items()):
+            title = f"{column} ({unit})" if unit and column == "shift" else column
+            signed = column == "shift"
+            size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
+            look = {
+                "name": f"{name} {title}",
+                "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
+                "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
+                "visible": number == 0,
+                "metadata": {RUN: run, "latent": column},
+            }
+            self.add([(values, {**look, **place}, "image")])
 
     def atoms_of(self, run: Run) -> Points | None:
         """Atoms of a finished run, None where they were deleted."""

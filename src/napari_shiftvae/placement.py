@@ -190,3 +190,31 @@ def in_pixels_of(layer: Layer, other: Layer, places: ArrayLike) -> NDArray[np.fl
     ]
     start = [0.0] * (layer.ndim - 2)
     return np.array([layer.world_to_data([*start, *place])[-2:] for place in world * factor])
+
+
+def without_axis(layer: Layer, axis: int) -> dict[str, Any]:
+    """Where maps of a layer's other axes lie: keyword arguments for a layer of one axis less.
+
+    Parameters
+    ----------
+    layer : Layer
+        Of three dimensions.
+    axis : int
+        The one that is left out, such as that of energy.
+
+    Returns
+    -------
+    dict
+        ``affine, units, axis_labels``: the affine carries scale, rotation, shear and translation.
+    """
+    kept = [index for index in range(layer.ndim) if index != axis]
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    steps = [np.asarray(layer.data_to_world(np.eye(layer.ndim)[index])) - origin for index in kept]
+    matrix = np.eye(len(kept) + 1)
+    matrix[:-1, :-1] = np.array(steps)[:, kept].T
+    matrix[:-1, -1] = origin[kept]
+    return {
+        "affine": matrix,
+        "units": tuple(layer.units[index] for index in kept),
+        "axis_labels": tuple(layer.axis_labels[index] for index in kept),
+    }

@@ -29,6 +29,7 @@ from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_control import FieldsControl
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.header import Header
+from napari_shiftvae.widgets.spectra_control import SpectraControl
 from napari_shiftvae.widgets.train_panel import TrainPanel
 from napari_shiftvae.widgets.training import Training
 
@@ -72,6 +73,7 @@ class ShiftVAEWidget(QWidget):
             self.atoms, self._viewer, self.overlay, self.pick_tool, image=self._image_or_stack
         )
         self.train = TrainPanel()
+        self.spectra = SpectraControl(self.train, self.overlay)
         self.explore = ExplorePanel()
         self.explore_control = ExploreControl(
             self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
@@ -120,6 +122,8 @@ class ShiftVAEWidget(QWidget):
         self.train.run_asked.connect(self.quick_run)
         self.train.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.stop_asked.connect(self.training.stop)
+        self.train.stop_asked.connect(self.spectra.stop)
+        self.spectra.progressed.connect(self._on_progress)
         self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
         self.fields_control.latent_shown.connect(self._on_map)
@@ -134,6 +138,7 @@ class ShiftVAEWidget(QWidget):
         # a plain function: nothing of this widget can be called any more when it is destroyed
         ends = (
             self.training.close,
+            self.spectra.close,
             self.atoms_control.close,
             self.explore_control.close,
             self.fields_control.close,
@@ -152,6 +157,7 @@ class ShiftVAEWidget(QWidget):
         self._patch_size_px = None
         self.overlay.choose(layer)
         self.pixel_size.follow(layer)
+        self.spectra.follow(layer)
         self.session.say(
             self.header.chooser.hint()
             if layer is None
@@ -233,6 +239,10 @@ class ShiftVAEWidget(QWidget):
             Train the last model on instead of a new one.
         """
         if self.session.activity != "idle":
+            return
+        if self._image_layer is not None and self.spectra.axis() is not None:
+            device = self.header.device.currentText()
+            self.spectra.start(self._image_layer, self.train.form.value(), device)
             return
         image = self._image()
         if image is None:

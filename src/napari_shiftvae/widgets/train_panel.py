@@ -259,6 +259,16 @@ class TrainPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.form = TrainForm()
+        self.spectra = choice(
+            [],
+            "Whether the layer holds one spectrum for each pixel of a scan, and along which axis. "
+            "The analysis then gives maps of each peak's shift, in the unit of that axis, and of "
+            "the latents.",
+        )
+        self._spectra_row = QWidget()
+        spectra = rows(self._spectra_row)
+        spectra.addRow("Spectra along", self.spectra)
+        self._spectra_row.hide()
         self.run = button(
             "Run", "Train a model on the atoms, then refine every atom's shift and latents with it."
         )
@@ -275,6 +285,7 @@ class TrainPanel(QWidget):
         for one in (self.run, self.stop, self.resume):
             buttons.addWidget(one)
         layout = QVBoxLayout(self)
+        layout.addWidget(self._spectra_row)
         layout.addWidget(self.form)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
@@ -285,6 +296,10 @@ class TrainPanel(QWidget):
         self.stop.clicked.connect(self.stop_asked)
         self.resume.clicked.connect(self.resume_asked)
         self.set_possible(run=False, stop=False, resume=False)
+
+    def show_spectra_row(self, there: bool) -> None:
+        """Ask about spectra only where the layer has an axis for them."""
+        self._spectra_row.setVisible(there)
 
     def set_possible(self, *, run: bool, stop: bool, resume: bool) -> None:
         """Enable what can be done now."""

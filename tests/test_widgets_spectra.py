@@ -1,0 +1,84 @@
+"""Spectra in the dock: an axis is named, maps lie on the scan."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from qtpy.QtCore import Qt
+
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 120_000
+PLACE = {"scale": (0.5, 2.0, 3.0), "translate": (100.0, 7.0, -4.0), "units": ("eV", "nm", "nm")}
+
+
+@pytest.fixture
+def scan() -> tuple[np.ndarray, np.ndarray]:
+    """Peaks whose place falls along x; the energy axis comes first."""
+    rng = np.random.default_rng(0)
+    energy = np.arange(60.0)
+    place = 28 + np.linspace(-4, 4, 14)[None, :] + np.zeros((12, 1))
+    spectra = np.exp(-0.5 * ((energy[:, None, None] - place) / 4) ** 2)
+    return (spectra + 0.02 * rng.standard_normal(spectra.shape)).astype(np.float32), place
+
+
+@pytest.fixture
+def dock(make_napari_viewer: Callable[..., napari.Viewer], scan) -> Iterator[ShiftVAEWidget]:
+    viewer = make_napari_viewer()
+    viewer.add_image(scan[0], name="scan", axis_labels=("energy", "y", "x"), **PLACE)
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    yield widget
+    widget.training.close()
+    widget.spectra.close()
+    widget.atoms_control.close()
+    widget.pixel_size.close()
+
+
+def test_maps_of_shift_and_latents_lie_on_the_scan(qtbot, dock, scan) -> None:
+    viewer = dock._viewer
+    assert [dock.train.spectra.itemText(i) for i in range(4)][1:] == [
+        "axis energy",
+        "axis y",
+        "axis x",
+    ]
+    dock.train.spectra.setCurrentText("axis energy")
+    qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    layer = viewer.layers["scan shift (eV)"]
+    shift = layer.data
+    expected = 0.5 * (scan[1] - scan[1].mean())  # half an eV a step
+    assert np.sqrt(np.mean((shift - shift.mean() - expected) ** 2)) < 0.05
+    whole = viewer.layers["scan"].data_to_world((0, 5, 6))
+    np.testing.assert_allclose(layer.data_to_world((5, 6)), whole[1:])
+    assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
+    assert {"scan z1", "scan z2"} <= {one.name for one in viewer.layers}
+    assert "shifts are in eV" in dock.header.message.text()
+    assert dock.header.quick_run.isEnabled()
+
+
+def test_an_image_offers_no_axis_of_spectra(qtbot, dock) -> None:
+    dock._viewer.add_image(np.eye(9), name="flat")
+    dock.header.chooser.setCurrentText("flat")
+    assert dock.train._spectra_row.isHidden()
+    assert dock.spectra.axis() is None
+    dock.header.chooser.setCurrentText("scan")
+    qtbot.wait(10)
+    assert not dock.train._spectra_row.isHidden()
+
+
+def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
+    from napari_shiftvae.settings import TrainSettings
+
+    dock.train.form.setValue(TrainSettings(epochs=100_000))
+    dock.train.spectra.setCurrentText("axis energy")
+    dock.quick_run()
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 2, timeout=WAIT_MS)
+    dock.train.stop.click()
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    assert any("shift" in layer.name for layer in dock._viewer.layers)
