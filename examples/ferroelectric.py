@@ -1,0 +1,40 @@
+"""From a simulated ferroelectric to its polarisation map, and how good it is.
+
+python ferroelectric.py [FOLDER]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from napari_shiftvae.core.analyse import analyse, finish
+from napari_shiftvae.core.export import export_run
+from napari_shiftvae.core.fields import pixel_maps
+from napari_shiftvae.core.images import Calibration, MicroscopeImage
+from napari_shiftvae.core.polarisation import against_cage
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.simulate import perovskite
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "ferroelectric")
+made = perovskite(rng=np.random.default_rng(0), shape=(256, 256))
+calibration = Calibration(pixel_size_nm=(made.pixel_size_nm, made.pixel_size_nm))
+image = MicroscopeImage(data=made.image, name="perovskite", calibration=calibration)
+
+# Windows around the B columns: what moves in their middle is the ferroelectric displacement.
+is_b = made.truth["sublattice"] == "B"
+picks = made.truth.loc[is_b, ["y_px", "x_px"]].to_numpy()
+run = finish(analyse(image, AnalysisConfig(), positions_yx=picks))
+for sentence in run.diagnostics.sentences:
+    print(sentence)
+
+cage = picks + run.atoms[["shift_y_px", "shift_x_px"]].to_numpy()
+polar = against_cage(run.atom_yx, cage)
+print(polar.sentence)
+polar_map = pixel_maps(picks, polar.yx_px, run.image.shape)
+export_run(run, image, folder, maps={"polar_y_px": polar_map[0], "polar_x_px": polar_map[1]})
+
+truth = made.truth.loc[is_b, ["displacement_y_px", "displacement_x_px"]].to_numpy()
+known = np.isfinite(polar.yx_px).all(axis=1)
+correlation = np.corrcoef(polar.yx_px[known, 0], truth[known, 0])[0, 1]
+print(f"Correlation with the true displacement along y: {correlation:.3f}; files in {folder}")
