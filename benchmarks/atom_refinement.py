@@ -81,7 +81,9 @@ GEOMETRIES = {
     "square, sigma 0.30": Crystal(cells=25, sigma=0.30),
     "hexagonal, sigma 0.20": Crystal(cells=25, sigma=0.20, hexagonal=True),
     "hexagonal, sigma 0.25": Crystal(cells=25, sigma=0.25, hexagonal=True),
+    "hexagonal, sigma 0.30": Crystal(cells=25, sigma=0.30, hexagonal=True),
     "4 : 1, sigma 0.20": Crystal(cells=25, sigma=0.20, weak=0.25),
+    "4 : 1, sigma 0.25": Crystal(cells=25, sigma=0.25, weak=0.25),
 }
 
 
@@ -116,6 +118,7 @@ def measure(name: str, crystal: Crystal, python: str | None) -> dict[str, str]:
         "bound px": f"{bound:.4f}",
         "error/bound": f"{rms(error) / bound:.3f}",
         "error/sd": f"{rms(error / found.position_sd_yx[good]):.3f}",
+        "worst px": f"{np.hypot(*error.T).max(initial=0):.2f}",
         "flagged": f"{(~good).sum()} of {len(good)}",
         "atoms/s": f"{len(good) / seconds:,.0f}",
     }
