@@ -1,10 +1,13 @@
 """What several test files share: measured images where there are any, and a vendor's file."""
 
 import os
+import tempfile
 
 # Torch's threads wait for each other at every small step; one is as fast, and steady on a busy
 # machine. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Runs that save themselves shall not fill the folder of who runs the tests.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 
 from collections.abc import Callable
 from pathlib import Path

@@ -451,6 +451,31 @@ def test_reconstruction_and_residual_are_layers(qtbot, viewer, dock) -> None:
     assert np.corrcoef(drawn[there], image[there])[0, 1] > 0.8
 
 
+def test_a_run_is_saved_and_exported_from_the_fields(qtbot, dock, tmp_path, monkeypatch) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_shiftvae.core.runfile import load_run
+
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        run(qtbot, dock)
+    assert "Saved: made" in dock.header.message.text()
+    path = tmp_path / "mine"  # the ending is added
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    press(qtbot, dock.fields.save)
+    qtbot.waitUntil(lambda: "Wrote" in dock.header.message.text(), timeout=WAIT_MS)
+    again = load_run(tmp_path / "mine.shiftvae")
+    numbers = dock.session.run.atoms.select_dtypes("number")
+    np.testing.assert_allclose(again.atoms[numbers.columns], numbers)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
+    press(qtbot, dock.fields.export)
+    qtbot.waitUntil(lambda: "files into" in dock.header.message.text(), timeout=WAIT_MS)
+    names = {one.name for one in folder.iterdir()}
+    assert {"atoms.csv", "reproduce.py"} <= names
+    assert any(name.endswith(".tif") and "exx" in name for name in names)
+
+
 def test_atoms_scatter_and_map_share_their_colours(qtbot, viewer, dock) -> None:
     run(qtbot, dock)
     atoms, used = viewer.layers["made atoms"], dock.session.run.used

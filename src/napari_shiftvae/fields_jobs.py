@@ -54,6 +54,22 @@ def draw(run: Run, scalar: Scalar) -> tuple[Run, Scalar, NDArray[np.float32]]:
     return run, scalar, scalar.on_pixels(run)
 
 
+def export(run: Run, image: MicroscopeImage | None, folder: str, scalars: list[Scalar]) -> str:
+    """Write tables, maps, figures and a script into a folder; say so."""
+    from napari_shiftvae.core.export import export_run
+
+    maps = {scalar.name: scalar.on_pixels(run) for scalar in scalars}
+    written = export_run(run, image, folder, maps=maps)
+    return f"Wrote {len(written)} files into {folder}."
+
+
+def save(run: Run, path: str) -> str:
+    """Write a run file; say so."""
+    from napari_shiftvae.core.runfile import save_run
+
+    return f"Wrote {save_run(run, path)}."
+
+
 def reconstruct(run: Run, image: MicroscopeImage) -> tuple[Run, Reconstruction]:
     """Draw the image as the model has it."""
     from napari_shiftvae.core.manifold import patches_of

@@ -38,10 +38,13 @@ class Finished:
     run : Run
     grid : (n * P, n * P) float32 array
         Decoded patterns over the first two latents.
+    saved : Path or None
+        File that the run was saved to without being asked; None where that was not possible.
     """
 
     run: Run
     grid: NDArray[np.float32]
+    saved: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +164,7 @@ class Order:
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     """Analyse an image, and have its decoder drawn."""
     from napari_shiftvae.core.analyse import analyse, choose_device
+    from napari_shiftvae.core.checkpoint import Autosave, autosaved
     from napari_shiftvae.core.manifold import decoder_grid
 
     config = config_for(order.find, order.train, device=order.device)
@@ -170,7 +174,8 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         image = replace(image, calibration=calibration_in(image.path)[1])
     stop = yield Started(device=str(choose_device(order.device)))
     positions = None if order.picks is None else order.picks.positions_yx
-    steps = analyse(image, config, positions_yx=positions, resume=order.resume)
+    where = Autosave.of(image.name)
+    steps = autosaved(analyse(image, config, positions_yx=positions, resume=order.resume), where)
     try:
         progress = next(steps)
         while True:
@@ -179,7 +184,8 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
             progress = steps.send(stop)
     except StopIteration as end:
         run = end.value
-    return Finished(run=run, grid=decoder_grid(run, GRID_SIDE))
+    saved = where.finished if where.finished.exists() else None
+    return Finished(run=run, grid=decoder_grid(run, GRID_SIDE), saved=saved)
 
 
 def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Shapes
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
 PM_PER_NM = 1000.0
+RUNS = "Shift-VAE runs (*.shiftvae)"
 
 
 class FieldsControl(QObject):
@@ -69,6 +71,8 @@ class FieldsControl(QObject):
         panel.look_changed.connect(self._show_arrows)
         panel.map_changed.connect(self._on_map)
         panel.model_layers.clicked.connect(self._on_model_layers)
+        panel.save.clicked.connect(self._on_save)
+        panel.export.clicked.connect(self._on_export)
         self._reads.succeeded.connect(self._on_read)
         self._reads.runner.refused.connect(self._on_refused)
         self._reads.runner.failed.connect(lambda error: self._on_refused(f"It failed: {error}"))
@@ -244,10 +248,36 @@ class FieldsControl(QObject):
         self._runner.start("drawing the reconstruction", fields_jobs.reconstruct, run, image)
 
     def _on_done(self, result: Any) -> None:
+        if isinstance(result, str):
+            self._session.say(result)
+            return
         run, drawn = result
         if self._session.run is run:
             self._overlay.add_reconstruction(run, drawn)
             self._session.say("Added the reconstruction and the residual as layers.")
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def _on_save(self) -> None:
+        run = self._session.run
+        if run is None or self._runner.busy:
+            return
+        name = f"{run.image.name}.shiftvae"
+        path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save run", name, RUNS)
+        if path:
+            path = path if path.endswith(".shiftvae") else f"{path}.shiftvae"
+            self._runner.start("saving the run", fields_jobs.save, run, path)
+
+    def _on_export(self) -> None:
+        run = self._session.run
+        if run is None or self._runner.busy:
+            return
+        folder = QFileDialog.getExistingDirectory(self._panel.window(), "Export into a folder")
+        if folder:
+            self._session.say("Exporting ...")
+            scalars = [] if self._readout is None else list(self._readout.scalars.values())
+            job = fields_jobs.export
+            self._runner.start("exporting", job, run, self._image(), folder, scalars)
 
     def _refuse(self, sentence: str) -> None:
         self._session.say(sentence, wrong=True)

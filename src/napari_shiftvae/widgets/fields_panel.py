@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_shiftvae.widgets.colour_bar import ColourBar
-from napari_shiftvae.widgets.form import button, choice, label, rows
+from napari_shiftvae.widgets.form import button, choice, in_line, label, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +72,12 @@ class FieldsPanel(QWidget):
             "Two layers: the image as the model has it, and what is left, in noise standard "
             "deviations.",
         )
+        self.save = button("Save run …", "Write the run as one *.shiftvae file, to open it again.")
+        self.export = button(
+            "Export …",
+            "Write the table of atoms, all maps as calibrated TIFF, figures, and a script that "
+            "makes the same numbers, into a folder.",
+        )
         self._lay_out()
         self.content.hide()
         for one in (self.vectors, self.position, self.reference, self.trend):
@@ -104,6 +110,7 @@ class FieldsPanel(QWidget):
         inner.addWidget(self.map_note)
         inner.addWidget(self.note)
         inner.addWidget(self.model_layers)
+        inner.addLayout(in_line(self.save, self.export))
         layout = QVBoxLayout(self)
         layout.addWidget(self.empty)
         layout.addWidget(self.content)

@@ -158,7 +158,7 @@ class Training(QObject):
             used = int(run.used.sum())
             self._session.say(
                 f"Done: {used} atoms, {run.epochs} epochs, {run.seconds['total']:.1f} s on "
-                f"{run.device}."
+                f"{run.device}." + ("" if result.saved is None else f" Saved: {result.saved.name}")
             )
         self._session.activity = "idle"
         self.ended.emit()
