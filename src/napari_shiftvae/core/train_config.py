@@ -1,0 +1,87 @@
+"""How to train a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from napari_shiftvae.core.errors import InputError
+
+STEPS_BY_DEFAULT = 600
+FEWEST_PATCHES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train.
+
+    Parameters
+    ----------
+    epochs : int, optional
+        Passes over all patches; by default as many as make about 600 steps, from 20 to 400, and
+        three times as many where `patience` may end them.
+    batch_size : int
+        Patches in one step; fewer are taken where there are less than eight times as many.
+    learning_rate : float
+        Peak rate of Adam; it rises over the first tenth of the steps and falls as a cosine.
+    kl_shift, kl_content : float
+        Weights of the Kullback-Leibler terms of pose and content latents; 1 is the evidence
+        lower bound.
+    smoothness : float
+        Weight of the condition that the latents of neighbours are alike, as `smoothness` defines
+        it; 0 leaves it out, and 1 is a start on any data.
+    edge_preserving : bool
+        Whether that condition lets sharp walls stand; else it blurs them.
+    validation : float
+        Share of the patches that are held out: the weights never learn from them, and the bound on
+        them is reported after each epoch.
+    patience : int
+        Epochs without a gain of 0.1 nat in that bound after which training comes to its end; 0 to
+        make all epochs. Needs `validation`.
+    seed : int
+        Seed of the initial weights, the batches and the noise.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    kl_shift: float = 1.0
+    kl_content: float = 1.0
+    smoothness: float = 0.0
+    edge_preserving: bool = True
+    validation: float = 0.0
+    patience: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, 100_000),
+            ("batch_size", 2, 65_536),
+            ("learning_rate", 1e-6, 0.1),
+            ("kl_shift", 0.0, 1e3),
+            ("kl_content", 0.0, 1e3),
+            ("smoothness", 0.0, 1e3),
+            ("validation", 0.0, 0.5),
+            ("patience", 0, 100_000),
+            ("seed", 0, 2**63 - 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name} is {value}: choose one from {low} to {high}.")
+        if self.patience and not self.validation:
+            raise InputError(
+                f"patience is {self.patience} without patches to judge by: set validation above "
+                "0, for example to 0.1."
+            )
+
+    def batch_for(self, count: int) -> int:
+        """Patches per step for a number of patches."""
+        return min(self.batch_size, max(16, count // 8))
+
+    def epochs_for(self, count: int) -> int:
+        """Epochs for a number of patches."""
+        if self.epochs is not None:
+            return self.epochs
+        steps = math.ceil(count / self.batch_for(count))
+        longest = 3 if self.patience else 1
+        return longest * min(400, max(20, math.ceil(STEPS_BY_DEFAULT / steps)))
