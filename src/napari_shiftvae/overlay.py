@@ -71,11 +71,14 @@ class Overlay:
         self._next_recolour = 0.0
         session.picks_changed.connect(self._show_picks)
         session.colours_changed.connect(self._recolour_rings)
+        self._adding = False
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
 
     def close(self) -> None:
         """Stop listening."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.session.picks_changed.disconnect(self._show_picks)
         self.session.colours_changed.disconnect(self._recolour_rings)
         for layer in self._atoms.values():
@@ -439,9 +442,13 @@ class Overlay:
         """Add layers without changing what the user has selected."""
         selected = set(self._viewer.layers.selection)
         made = [Layer.create(*one) for one in data]
-        for layer in made:
-            at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
-            self._viewer.layers.insert(at, layer)
+        self._adding = True
+        try:
+            for layer in made:
+                at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
+                self._viewer.layers.insert(at, layer)
+        finally:
+            self._adding = False
         self._viewer.layers.selection = selected & set(self._viewer.layers)
         return made
 
@@ -454,6 +461,40 @@ class Overlay:
         """Layer drawn next after another one, None where it is the topmost."""
         at = self._viewer.layers.index(layer) + 1
         return self._viewer.layers[at] if at < len(self._viewer.layers) else None
+
+    def _on_inserted(self, event: Any) -> None:
+        """Take over a run that was opened from its file, if it is one of the chosen image."""
+        layer = event.value
+        if RUN not in layer.metadata or self._adding or self._target is not None:
+            return
+        run = layer.metadata[RUN]
+        if isinstance(layer, Points) and self.image is not None:
+            self._adopt(layer, run)
+        elif self.image is not None and run is self.session.run:
+            _put(layer, spatial(self.image))
+
+    def _adopt(self, layer: Points, run: Run) -> None:
+        from napari_shiftvae.core.images import checksum
+
+        image, shape = self.image, tuple(run.image.shape)
+        if image is None or image.data.shape != shape or checksum(image.data) != run.image.sha256:
+            self.session.say(
+                f"This run is of '{run.image.name}', not of the chosen image: open and choose that "
+                "image, then open the run again to go on with it."
+            )
+            return
+        place = spatial(image)
+        for one in (layer, *self.of_run(run)):
+            _put(one, place)
+        earlier = self._atoms.get(self.session.key)
+        if earlier is not None:
+            earlier.events.data.disconnect(self._on_atoms_edited)
+        self._atoms[self.session.key] = layer
+        layer.events.data.connect(self._on_atoms_edited)
+        with self._quietly():
+            self.session.change_picks(Picks.of(run.picks_yx, by_hand=False))
+        self.session.finish(run, self.session.key)
+        self.session.say(f"Took over the run of '{run.image.name}': see Explore and Fields.")
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -492,6 +533,12 @@ class _Flag:
 
     def __exit__(self, *_: object) -> None:
         self._overlay._syncing = False  # noqa: SLF001
+
+
+def _put(layer: Layer, place: Mapping[str, Any]) -> None:
+    """Lay a layer where another one is."""
+    for name, value in place.items():
+        setattr(layer, name, value)
 
 
 def _shows(layer: Layer, name: str) -> bool:

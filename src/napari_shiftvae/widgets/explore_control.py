@@ -186,7 +186,8 @@ class ExploreControl(QObject):
         view = view_atom(run, patches, row)
         atom = run.atoms.iloc[row]
         if view is None:
-            self._panel.card.clear(f"Atom {row}: no patch, {atom['set_aside']}.")
+            why = atom["set_aside"] or "the run was read from its file; train it on to see them"
+            self._panel.card.clear(f"Atom {row}: no pictures, {why}.")
             return
         names = [name for name in run.atoms if name.startswith("z") and name[1:].isdigit()]
         latents = ", ".join(
