@@ -138,3 +138,17 @@ def test_classes_are_asked_for_in_words():
     model = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=8))
     with pytest.raises(InputError, match="The model has no classes"):
         class_of(model, None)
+
+
+def test_labels_are_not_led_astray_by_what_is_frequent():
+    """Two labelled classes, and a third crowd between them that belongs to the first."""
+    rng = np.random.default_rng(0)
+    means = np.repeat([[0.0], [3.0], [1.2]], [800, 10, 190], axis=0)
+    z = torch.from_numpy(means + 0.1 * rng.standard_normal(means.shape)).float()
+    label = torch.full((1000,), -1)
+    label[:5], label[800:805] = 0, 1
+    prior = ClassPrior(2, 1)
+    for _ in range(3):
+        prior.follow(z, torch.full_like(z, 1e-4), label)
+    share = prior.shares(z, torch.full_like(z, 1e-4), label)
+    assert (share.argmax(dim=1).numpy() == (means[:, 0] == 3.0)).all()

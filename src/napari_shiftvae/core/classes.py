@@ -7,7 +7,9 @@ form, and over the classes the best ``q(c)`` as well, so that the bound holds
 entropy of the class they would be given (D. P. Kingma et al., arXiv:1406.5298).
 
 Weights, means and covariances of the classes follow the latents once an epoch by
-expectation-maximisation, which climbs the same bound.
+expectation-maximisation, which climbs the same bound. Where all classes have labelled atoms, they
+follow these alone, with one covariance: a climb over all atoms leads small classes astray, to
+whatever is more frequent, such as the neighbours of defects.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ __all__ = ["ClassPrior", "Labels", "class_of", "with_classes"]
 
 STARTS = 20  # of the first mixture: rare classes are missed by most
 FLOOR = 0.03**2  # of a variance, in units of the prior; a class of one atom keeps some width
+LABELLED_FLOOR = 0.1**2  # the same where a few labelled atoms are all there is to go by
 LABEL_WEIGHT = 10.0  # of the cross entropy of a labelled atom [nat per nat]
 ROUNDS = 5  # of expectation-maximisation in an epoch
 LAST_ROUNDS = 50
@@ -137,9 +140,13 @@ class ClassPrior(nn.Module):
 
     @torch.no_grad()
     def follow(self, z: Tensor, variance: Tensor, label: Tensor, rounds: int = ROUNDS) -> None:
-        """Climb the bound for latents (N, K) that stay as they are."""
+        """Climb the bound for latents (N, K) that stay as they are, or follow the labels."""
+        groups = [z[label == number] for number in range(len(self.weight))]
+        if all(len(group) for group in groups):
+            self._of_labelled(groups)
+            return
         if not self.ready:
-            self._begin(z, label)
+            self._begin(z)
         for _ in range(rounds):
             share = self.shares(z, variance, label)
             total = share.sum(dim=0).clamp_min(1e-6)
@@ -157,20 +164,21 @@ class ClassPrior(nn.Module):
         known = nn.functional.one_hot(label.clamp_min(0), share.shape[1]).to(share)
         return torch.where((label >= 0)[:, None], known, share)
 
-    def _begin(self, z: Tensor, label: Tensor) -> None:
-        """Start from the labelled atoms where all classes have some, else from a mixture."""
-        classes = len(self.weight)
-        groups = [z[label == number] for number in range(classes)]
-        if all(len(group) for group in groups):
-            self.mean.copy_(torch.stack([group.mean(dim=0) for group in groups]))
-            off = torch.cat([group - group.mean(dim=0) for group in groups])
-            within = off.T @ off / max(1, len(off) - classes)
-            floor = 0.1**2 * torch.eye(z.shape[1], device=z.device)
-            self.covariance.copy_((within + floor).expand(classes, -1, -1))
-            self.weight.fill_(1 / classes)
-            return
+    def _of_labelled(self, groups: list[Tensor]) -> None:
+        self.mean.copy_(torch.stack([group.mean(dim=0) for group in groups]))
+        off = torch.cat([group - group.mean(dim=0) for group in groups])
+        within = off.T @ off / max(1, len(off) - len(groups))
+        within += LABELLED_FLOOR * torch.eye(len(within), device=within.device)
+        self.covariance.copy_(within.expand_as(self.covariance))
+        self.weight.fill_(1 / len(groups))
+
+    def _begin(self, z: Tensor) -> None:
         mixture = GaussianMixture(
-            classes, init_params="k-means++", n_init=STARTS, reg_covar=FLOOR, random_state=0
+            len(self.weight),
+            init_params="k-means++",
+            n_init=STARTS,
+            reg_covar=FLOOR,
+            random_state=0,
         ).fit(z.cpu().double().numpy())
         for name, value in (
             ("weight", mixture.weights_),
