@@ -318,7 +318,31 @@ def test_bomb_of_a_member_is_refused(write):
 
 
 def test_newer_version_is_refused(rewrite):
-    refused(rewrite(format_version=FORMAT_VERSION + 1), "written by a newer version; update napari-shiftvae")
+    refused(
+        rewrite(format_version=FORMAT_VERSION + 1),
+        "written by a newer version; update napari-shiftvae",
+    )
+
+
+def test_file_of_the_first_version_is_opened(content, write, run):
+    """It had no state of the training, and settings that came later are missing."""
+    record = json.loads(content["run.json"])
+    record["format_version"] = 1
+    for name in ("holds", "intensity", "trained_on"):
+        del record[name]
+    later = {"invariances", "rotation_prior_rad", "scale_prior", "classes"}
+    for part in ("settings", "model"):
+        record[part] = {name: record[part][name] for name in record[part].keys() - later}
+    first = ("epochs", "batch_size", "learning_rate", "kl_shift", "kl_content", "seed")
+    record["settings"]["train"] = {name: record["settings"]["train"][name] for name in first}
+    tensors = load_tensors(content["model.safetensors"])
+    weights = {name: tensors[name] for name in tensors if not name.startswith("training.")}
+    path = write(run__json=json.dumps(record), model__safetensors=save_tensors(weights))
+    loaded = load_run(path)
+    assert loaded.config == run.config
+    assert not loaded.resumable
+    assert loaded.intensity is None
+    np.testing.assert_array_equal(loaded.picks_yx, run.picks_yx)
 
 
 def test_other_program_s_file_is_refused(rewrite):
