@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,14 +28,27 @@ def run(script: str, *arguments: str) -> tuple[bool, str]:
     return process.returncode == 0, "".join(lines)
 
 
-def record(printed: str) -> None:
-    """Put what was printed at the end of the page on benchmarks, in place of older figures."""
-    if NOT_QUIET in printed:
-        sys.exit(f"{PAGE.name} is left as it was: other programs were at work. Try again later.")
-    text = PAGE.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+def record(printed: dict[str, str]) -> None:
+    """Put what scripts printed on the page on benchmarks, each in place of its older figures.
+
+    What was printed while other programs were at work is left out.
+    """
+    text, _, figures = PAGE.read_text(encoding="utf-8").partition(HEADING)
+    blocks = dict(
+        re.findall(r"(### benchmarks/(?:\S+).*?\n)(.*?)(?=### benchmarks/|\Z)", figures, re.DOTALL)
+    )
     day = dt.datetime.now(tz=dt.UTC).date()
-    block = f"```text\n{printed.strip()}\n```"
-    PAGE.write_text(f"{text}\n{HEADING}\nAs printed on {day}.\n\n{block}\n", encoding="utf-8")
+    for script, lines in printed.items():
+        if NOT_QUIET in lines:
+            print(f"{script}: not recorded, other programs were at work. Try again later.")
+            continue
+        command, _, rest = lines.strip().removeprefix("=== ").partition("\n")
+        for heading in [one for one in blocks if one.split()[1] == f"benchmarks/{script}"]:
+            del blocks[heading]
+        blocks[f"### {command}\n"] = f"\nAs printed on {day}.\n\n```text\n{rest.strip()}\n```\n\n"
+    ordered = sorted(blocks.items())
+    body = "".join(heading + block for heading, block in ordered)
+    PAGE.write_text(f"{text.rstrip()}\n{HEADING}\n{body.rstrip()}\n", encoding="utf-8")
     print(f"\nWrote {PAGE}")
 
 
@@ -47,23 +61,35 @@ def main() -> None:
     parser.add_argument("--pyroved-epochs", default="5", metavar="N")
     parser.add_argument("--atomap", metavar="PYTHON", help="Python that has Atomap 0.4.2")
     parser.add_argument("--record", action="store_true", help=f"write docs/{PAGE.name}")
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help="only these, such as spectra")
     chosen = parser.parse_args()
     quick = ["--quick"] if chosen.quick else []
     task = ["--seeds", "1"] if chosen.quick else ["--seeds", str(chosen.seeds), "--sweep"]
     if chosen.pyroved:
         task += ["--pyroved", chosen.pyroved, "--pyroved-epochs", chosen.pyroved_epochs]
-    done = [
-        run("gui_stall.py", *quick),
-        run("training_time.py", *quick),
-        run("shiftvae.py", *task),
-        run("spectra.py", "--seeds", "1" if chosen.quick else "3"),
-        run("poses.py", "--seeds", "1", "--patches", "500" if chosen.quick else "2000"),
-        run("atom_refinement.py", *quick, *(["--atomap", chosen.atomap] if chosen.atomap else [])),
-    ]
-    if not all(succeeded for succeeded, _ in done):
-        sys.exit(1)
+    scripts = {
+        "gui_stall.py": quick,
+        "training_time.py": quick,
+        "shiftvae.py": task,
+        "spectra.py": ["--seeds", "1" if chosen.quick else "3"],
+        "poses.py": ["--seeds", "1", "--patches", "500" if chosen.quick else "2000"],
+        "anywhere.py": ["--seeds", "1", *(["--align"] if chosen.quick else [])],
+        "atom_refinement.py": quick + (["--atomap", chosen.atomap] if chosen.atomap else []),
+        "fields.py": [],
+        "smoothness.py": [],
+        "classes.py": [],
+        "preview.py": [],
+        "scatter.py": [],
+    }
+    wanted = [name if name.endswith(".py") else f"{name}.py" for name in chosen.scripts]
+    unknown = set(wanted) - set(scripts)
+    if unknown:
+        parser.error(f"no script {', '.join(sorted(unknown))}: choose from {', '.join(scripts)}")
+    done = {name: run(name, *scripts[name]) for name in wanted or scripts}
     if chosen.record:
-        record("".join(printed for _, printed in done))
+        record({name: printed for name, (succeeded, printed) in done.items() if succeeded})
+    if not all(succeeded for succeeded, _ in done.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -308,7 +308,7 @@ def test_resume_keeps_the_model_and_may_train_longer():
 
 def test_resume_is_refused_where_it_cannot_be(whole, simulation):
     run, _ = whole
-    with pytest.raises(InputError, match=r"not hold the state of a training.*run the analysis anew"):
+    with pytest.raises(InputError, match=r"not hold the state of .* training.*analysis anew"):
         finish(analyse(as_image(simulation.image), LONG, resume=replace(run, training=None)))
     with pytest.raises(InputError, match=r"another image \(made\): choose that one, or start"):
         finish(analyse(as_image(simulation.image + 1), LONG, resume=run))

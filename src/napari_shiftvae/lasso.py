@@ -45,7 +45,7 @@ class Lasso:
             "edge_width": WIDTH_PX / zoom / abs(float(image.scale[-1])),
         }
         self._line: Shapes
-        (self._line,) = overlay.add([([self._path()], {**look, **spatial(image)}, "shapes")])
+        (self._line,) = overlay.runs.add([([self._path()], {**look, **spatial(image)}, "shapes")])
 
     def extend(self, position_yx: NDArray[np.float64]) -> None:
         """Draw on to a position [px]."""
@@ -54,7 +54,7 @@ class Lasso:
 
     def end(self) -> None:
         """Take the line away."""
-        self._overlay.remove(self._line)
+        self._overlay.runs.remove(self._line)
 
     def around(self, picks: Picks) -> set[int]:
         """Rows of the picks of the frame shown that the line goes around."""

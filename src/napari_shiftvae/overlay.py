@@ -11,32 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Layer, Points, Vectors
+from napari.layers import Image, Points
 
 from napari_shiftvae import layers as to_layers
-from napari_shiftvae.field_layers import SIGNED_COLORMAP, Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import spatial
+from napari_shiftvae.run_layers import RunLayers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import napari
-    from napari.types import LayerDataTuple
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
-    from napari_shiftvae.core.readout import VectorField
-    from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.session import Session
 
 # The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
 RECOLOUR_SHARE = 0.1
 RECOLOUR_EVERY_S = 0.25
-SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(kw_only=True)
@@ -71,7 +66,7 @@ class Overlay:
         self._next_recolour = 0.0
         session.picks_changed.connect(self._show_picks)
         session.colours_changed.connect(self._recolour_rings)
-        self._adding = False
+        self.runs = RunLayers(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
 
@@ -110,7 +105,7 @@ class Overlay:
             if not len(picks):
                 return
             if layer is not None:
-                self._hide_run(layer.metadata[RUN])
+                self.runs.hide(layer.metadata[RUN])
             self._add_atoms(picks)
             return
         if RUN in layer.metadata:
@@ -169,7 +164,7 @@ class Overlay:
         data = to_layers.atoms_layer(
             picks, self.image.name, spatial(self.image), self.session.colour_of
         )
-        (layer,) = self.add([data])
+        (layer,) = self.runs.add([data])
         return layer
 
     def _on_atoms_edited(self, event: Any) -> None:
@@ -200,11 +195,11 @@ class Overlay:
             return
         earlier = self._vacancies.pop(self.session.key, None)
         if earlier is not None:
-            self.remove(earlier)
+            self.runs.remove(earlier)
         if len(places_yx):
             place = spatial(self.image)
             data = to_layers.vacancies_layer(places_yx, frame, self.image.name, place)
-            (self._vacancies[self.session.key],) = self.add([data])
+            (self._vacancies[self.session.key],) = self.runs.add([data])
 
     @property
     def frame(self) -> int:
@@ -229,7 +224,7 @@ class Overlay:
         if layer is not None and len(picks) < len(self.session.picks):
             layer = self._new_atoms(picks)
         elif layer is not None and RUN in layer.metadata:
-            self._hide_run(layer.metadata[RUN])
+            self.runs.hide(layer.metadata[RUN])
             layer = self._add_atoms(picks)
         self._target = Target(
             key=self.session.key,
@@ -283,10 +278,10 @@ class Overlay:
         *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
         if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
             self._colour_atoms(layer, run, atoms[1])
-            self.add(maps, under=layer)
-            self.add([shift], under=self._above(layer))
+            self.runs.add(maps, under=layer)
+            self.runs.add([shift], under=self.runs.above(layer))
         else:
-            layer = self.add([*maps, atoms, shift])[-2]
+            layer = self.runs.add([*maps, atoms, shift])[-2]
             if target.key not in self._atoms:
                 layer.events.data.connect(self._on_atoms_edited)
                 self._atoms[target.key] = layer
@@ -301,177 +296,18 @@ class Overlay:
             layer.border_width = look["border_width"]
             layer.metadata = {**layer.metadata, RUN: run}
 
-    def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
-        """Layers of a finished run that are still there, of one kind."""
-        return [
-            layer
-            for layer in self._viewer.layers
-            if layer.metadata.get(RUN) is run and isinstance(layer, kind)
-        ]
-
-    def replace_run(self, before: Run, after: Run) -> None:
-        """Let the layers of a run show it with more columns than before."""
-        for layer in self.of_run(before):
-            layer.metadata = {**layer.metadata, RUN: after}
-            if isinstance(layer, Points) and len(layer.data) == len(after.atoms):
-                more = layer.features.columns.difference(after.atoms.columns, sort=False)
-                with self._quietly():
-                    layer.features = after.atoms.assign(**layer.features[list(more)])
-
-    def ring_selected(self, layer: Points) -> None:
-        """Ring the selected atoms of a finished run; napari itself marks them only in its tool."""
-        chosen = np.zeros(len(layer.data), dtype=bool)
-        chosen[[row for row in layer.selected_data if row < len(chosen)]] = True
-        width = np.where(chosen, SELECTED_WIDTH, 0.0)
-        with self._quietly():
-            if not np.array_equal(layer.border_width, width):
-                layer.border_color = np.where(chosen[:, None], SELECTED_COLOUR, layer.border_color)
-                layer.border_width = width
-
-    def arrows_of(self, run: Run) -> Vectors | None:
-        """Arrows of a finished run, None where they were deleted."""
-        found = self.of_run(run, Vectors)
-        return found[0] if found else None  # type: ignore[return-value]
-
-    def show_vectors(self, run: Run, field: VectorField, look: Look, *, visible: bool) -> None:
-        """Show a field of a run as its arrows, made anew where they were deleted."""
-        layer = self.arrows_of(run)
-        if layer is None:
-            if not visible or self.image is None:
-                return
-            place = spatial(self.image)
-            gain = look.gain
-            data = to_layers.arrows_layer(
-                run.atoms, self.image.name, place, "against its cage", gain
-            )
-            data[1]["metadata"][RUN] = run
-            (layer,) = self.add([data])
-        drawn = vectors_look(field, look)
-        if not np.array_equal(layer.data, drawn["data"]):
-            layer.data = drawn["data"]
-        layer.features = drawn["features"]
-        for name in ("edge_colormap", "edge_contrast_limits", "edge_color"):
-            setattr(layer, name, drawn[name])
-        if layer.length != look.gain:
-            layer.length = look.gain
-        layer.visible = visible
-
-    def show_field(
-        self, run: Run, name: str, drawn: NDArray[np.float32], look: Mapping[str, Any]
-    ) -> None:
-        """Show a map of a run in a layer ``<image> <name>`` and hide its others."""
-        layer = next((one for one in self.of_run(run, Image) if _shows(one, name)), None)
-        if layer is None and self.image is not None:
-            kwargs = {
-                "name": f"{self.image.name} {name}",
-                "metadata": {"latent": name, RUN: run},
-                "blending": "translucent",
-                "opacity": 0.7,
-                **look,
-                **spatial(self.image),
-            }
-            (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
-        elif layer is not None:
-            layer.data = drawn
-            layer.contrast_limits = look["contrast_limits"]
-        self.show_map(run, name)
-
-    def add_reconstruction(self, run: Run, drawn: Reconstruction) -> None:
-        """Show the image as the model has it, and what is left, as two layers."""
-        if self.image is None:
-            return
-        place, under = spatial(self.image), self.atoms_of(run)
-        limits = {"contrast_limits": self.image.contrast_limits}
-        for name, pixels, look in (
-            ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
-            ("residual", drawn.residual, {"colormap": "PiYG", "contrast_limits": (-5.0, 5.0)}),
-        ):
-            kwargs = {"name": f"{self.image.name} {name}", "metadata": {"latent": name, RUN: run}}
-            self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
-        self.show_map(run, "reconstruction")
-
-    def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
-        """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""
-        unit = run.image.axis_unit
-        for number, (column, values) in enumerate(run.maps.items()):
-            title = f"{column} ({unit})" if unit and column == "shift" else column
-            signed = column == "shift"
-            size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
-            look = {
-                "name": f"{name} {title}",
-                "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
-                "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
-                "visible": number == 0,
-                "metadata": {RUN: run, "latent": column},
-            }
-            self.add([(values, {**look, **place}, "image")])
-
-    def atoms_of(self, run: Run) -> Points | None:
-        """Atoms of a finished run, None where they were deleted."""
-        found = self.of_run(run, Points)
-        return found[0] if found else None  # type: ignore[return-value]
-
-    def show_map(self, run: Run, latent: str | None) -> None:
-        """Show the map of one latent of a run and hide the others."""
-        for layer in self.of_run(run, Image):
-            layer.visible = layer.metadata.get("latent") == latent
-
-    def shown_map(self, run: Run) -> str | None:
-        """Which latent's map is visible, None where none is."""
-        shown = [
-            str(layer.metadata["latent"]) for layer in self.of_run(run, Image) if layer.visible
-        ]
-        return shown[-1] if shown else None
-
-    def colour_atoms(self, run: Run, column: str) -> None:
-        """Colour the atoms of a run by a column of its table."""
-        for layer in self.of_run(run, Points):
-            if column == to_layers.CLASS:
-                layer.face_color = to_layers.class_colours(run.atoms[column])
-            elif column in layer.features and len(layer.features) == len(run.atoms):
-                layer.face_contrast_limits = to_layers.latent_limits(run.atoms[column])
-                layer.face_color = column
-
-    def _hide_run(self, run: Run) -> None:
-        for layer in self.of_run(run):
-            layer.visible = False
-
     # -- viewer --------------------------------------------------------------------------------
-
-    def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
-        """Add layers without changing what the user has selected."""
-        selected = set(self._viewer.layers.selection)
-        made = [Layer.create(*one) for one in data]
-        self._adding = True
-        try:
-            for layer in made:
-                at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
-                self._viewer.layers.insert(at, layer)
-        finally:
-            self._adding = False
-        self._viewer.layers.selection = selected & set(self._viewer.layers)
-        return made
-
-    def remove(self, layer: Layer) -> None:
-        """Remove a layer if it is still there."""
-        if layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
-
-    def _above(self, layer: Layer) -> Layer | None:
-        """Layer drawn next after another one, None where it is the topmost."""
-        at = self._viewer.layers.index(layer) + 1
-        return self._viewer.layers[at] if at < len(self._viewer.layers) else None
 
     def _on_inserted(self, event: Any) -> None:
         """Take over a run that was opened from its file, if it is one of the chosen image."""
         layer = event.value
-        if RUN not in layer.metadata or self._adding or self._target is not None:
+        if RUN not in layer.metadata or self.runs.adding or self._target is not None:
             return
         run = layer.metadata[RUN]
         if isinstance(layer, Points) and self.image is not None:
             self._adopt(layer, run)
         elif self.image is not None and run is self.session.run:
-            _put(layer, spatial(self.image))
+            self.runs.put(layer, self.image)
 
     def _adopt(self, layer: Points, run: Run) -> None:
         from napari_shiftvae.core.images import checksum
@@ -483,9 +319,8 @@ class Overlay:
                 "image, then open the run again to go on with it."
             )
             return
-        place = spatial(image)
-        for one in (layer, *self.of_run(run)):
-            _put(one, place)
+        for one in (layer, *self.runs.of_run(run)):
+            self.runs.put(one, image)
         earlier = self._atoms.get(self.session.key)
         if earlier is not None:
             earlier.events.data.disconnect(self._on_atoms_edited)
@@ -533,16 +368,6 @@ class _Flag:
 
     def __exit__(self, *_: object) -> None:
         self._overlay._syncing = False  # noqa: SLF001
-
-
-def _put(layer: Layer, place: Mapping[str, Any]) -> None:
-    """Lay a layer where another one is."""
-    for name, value in place.items():
-        setattr(layer, name, value)
-
-
-def _shows(layer: Layer, name: str) -> bool:
-    return layer.metadata.get("latent") == name
 
 
 def image_layers(viewer: napari.viewer.Viewer) -> Iterator[Image]:

@@ -141,7 +141,8 @@ class AtomsControl(QObject):
         except InputError as error:
             self._refuse(str(error))
             return
-        self._session.say("Finding atoms ...")
+        if not preview:
+            self._session.say("Finding atoms ...")
         frame = self._overlay.frame if preview or image.data.ndim == 2 else None
         self.finding.find(image, self._panel.form.value(), region, frame, preview=preview)
 
@@ -152,11 +153,10 @@ class AtomsControl(QObject):
             if self._overlay.image is None or self._overlay.image.ndim == 2
             else (" in all frames" if found.frame is None else f" in frame {found.frame}")
         )
-        self._session.say(
-            f"Found {count} atoms{where}."
-            if count
-            else "No atoms found: lower the threshold, or choose dark instead of bright."
-        )
+        if not count:
+            self._session.say("No atoms found: lower the threshold, or choose dark atoms.")
+        elif not self.finding.previewing:
+            self._session.say(f"Found {count} atoms{where}.")
         self._panel.form.show_used(found.threshold)
         self.used.emit()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
 
 WIDTH_PX = 380
+COUNT_AFTER_MS = 80  # picks that change faster are counted once
 TRAIN_TAB = 1
 UNDO_KEYS, REDO_KEYS = "Control-Z", "Control-Shift-Z"
 
@@ -61,6 +62,10 @@ class ShiftVAEWidget(QWidget):
         self._viewer = napari_viewer
         self._image_layer: Image | None = None
         self._patch_size_px: int | None = None
+        self._aside: Counter[str] = Counter()
+        self._counting = QTimer(self)
+        self._counting.setSingleShot(True)
+        self._counting.setInterval(COUNT_AFTER_MS)
         self.session = Session()
         self.overlay = Overlay(napari_viewer, self.session)
         self.square = PatchSquare(napari_viewer, self.session, self.overlay)
@@ -107,6 +112,7 @@ class ShiftVAEWidget(QWidget):
     def _connect(self) -> None:
         session, header = self.session, self.header
         session.picks_changed.connect(self._on_picks)
+        self._counting.timeout.connect(self._show_count)
         session.activity_changed.connect(self._on_activity)
         session.run_changed.connect(self._on_run)
         session.said.connect(self._on_said)
@@ -195,7 +201,8 @@ class ShiftVAEWidget(QWidget):
     # -- atoms ---------------------------------------------------------------------------------
 
     def _on_picks(self, _: object) -> None:
-        self._show_count(Counter())
+        self._aside = Counter()
+        self._counting.start()  # a new text lays the whole dock out anew: not at every step
         self.atoms.undo.setEnabled(self.session.can_undo)
         self.atoms.redo.setEnabled(self.session.can_redo)
         self._show_lengths()
@@ -212,12 +219,13 @@ class ShiftVAEWidget(QWidget):
             return
         self._patch_size_px = survey.patch_size_px
         self.overlay.mark_set_aside(survey.set_aside)
-        self._show_count(Counter(survey.set_aside.tolist()))
+        self._aside = Counter(survey.set_aside.tolist())
+        self._show_count()
         self._show_lengths()
         self._draw_square()
 
-    def _show_count(self, aside: Counter[str]) -> None:
-        self.atoms.show_picks(self.session.picks, aside, self._patch_size_px)
+    def _show_count(self) -> None:
+        self.atoms.show_picks(self.session.picks, self._aside, self._patch_size_px)
 
     def _on_train_settings(self) -> None:
         self._survey()
@@ -309,7 +317,7 @@ class ShiftVAEWidget(QWidget):
 
     def _on_colour(self, column: str) -> None:
         if self.session.run is not None and column:
-            self.overlay.colour_atoms(self.session.run, column)
+            self.overlay.runs.colour_atoms(self.session.run, column)
 
     def _on_map(self, latent: str) -> None:
         # dots in the colours of another latent would mislead

@@ -88,7 +88,7 @@ class ExploreControl(QObject):
 
     def show_run(self, run: Run | None) -> None:
         """Link with the layers of a run."""
-        found = [] if run is None else self._overlay.of_run(run, Points)
+        found = [] if run is None else self._overlay.runs.of_run(run, Points)
         self._follow(found[-1] if found else None)
         self._shown, self._outliers_seen = -1, 0
         if self._patches is not None and (run is None or self._patches[0].model is not run.model):
@@ -128,7 +128,7 @@ class ExploreControl(QObject):
 
     def _on_selected(self, *_: object) -> None:
         if self._layer is not None:
-            self._overlay.ring_selected(self._layer)
+            self._overlay.runs.ring_selected(self._layer)
         self._panel.scatter.mark(np.array(self.selected(), dtype=np.int64))
 
     def _go_to(self, row: int) -> None:
@@ -314,7 +314,7 @@ class ExploreControl(QObject):
         before = self._run
         if before is None or before.model is not result.run.model:
             return  # another run came meanwhile
-        self._overlay.replace_run(before, result.run)
+        self._overlay.runs.replace(before, result.run)
         self._session.replace_run(result.run)
         self._panel.colour.setCurrentText(CLASS)
         self._panel.classes.note.setText(result.sentence)

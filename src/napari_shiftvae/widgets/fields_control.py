@@ -98,10 +98,10 @@ class FieldsControl(QObject):
         if run is None:
             self._readout = None
             return
-        arrows = self._overlay.arrows_of(run)
+        arrows = self._overlay.runs.arrows_of(run)
         if arrows is not None:
             self._panel.show_arrows(visible=arrows.visible, gain=arrows.length)
-        self._panel.show_maps(list(run.maps), self._overlay.shown_map(run) or NO_MAP)
+        self._panel.show_maps(list(run.maps), self._overlay.runs.shown_map(run) or NO_MAP)
         self._show_scales()
         self._ask()
 
@@ -177,7 +177,9 @@ class FieldsControl(QObject):
             by_angle=panel.colour.currentText() == "angle",
             hide_noise=panel.hide_noise.isChecked(),
         )
-        self._overlay.show_vectors(run, readout.field, look, visible=panel.arrows.isChecked())
+        self._overlay.runs.show_vectors(
+            run, self._overlay.image, readout.field, look, visible=panel.arrows.isChecked()
+        )
         self._show_scales()
 
     def _show_scales(self) -> None:
@@ -225,11 +227,9 @@ class FieldsControl(QObject):
             return
         scalar = None if readout is None else readout.scalars.get(name)
         if scalar is None:
-            self._overlay.show_map(run, None if name == NO_MAP else name)
+            self._overlay.runs.show_map(run, None if name == NO_MAP else name)
         else:
-            self._overlay.show_field(
-                run, name, scalar.on_pixels(run), field_layers.map_look(scalar)
-            )
+            self._draws.ask(run, scalar)
         self._show_scales()
         self.latent_shown.emit(name if name in run.maps else NO_MAP)
 
@@ -237,7 +237,7 @@ class FieldsControl(QObject):
         run, scalar, drawn = result
         if self._session.run is run and self._panel.map.currentText() == scalar.name:
             look = field_layers.map_look(scalar)
-            self._overlay.show_field(run, scalar.name, drawn, look)
+            self._overlay.runs.show_field(run, self._overlay.image, scalar.name, drawn, look)
 
     def _on_model_layers(self) -> None:
         run = self._session.run
@@ -253,7 +253,7 @@ class FieldsControl(QObject):
             return
         run, drawn = result
         if self._session.run is run:
-            self._overlay.add_reconstruction(run, drawn)
+            self._overlay.runs.add_reconstruction(run, self._overlay.image, drawn)
             self._session.say("Added the reconstruction and the residual as layers.")
 
     # -- files ---------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Finding(QObject):
         self._candidates: Candidates | None = None
         self._known: tuple[object, ...] = (None,)
         self._step = ""
+        self.previewing = False  # what was found last belongs to a slider that is moving
         self._find = Latest("finding atoms", atom_jobs.find, self)
         self._survey = Latest("looking at the patches", jobs.survey, self)
         self._find.succeeded.connect(self._on_found)
@@ -120,6 +121,7 @@ class Finding(QObject):
             self._take(found, self._step)
 
     def _take(self, found: atom_jobs.Found, step: str) -> None:
+        self.previewing = step == "preview"
         self._session.put_found(found.picks, found.separation_px, frame=found.frame, step=step)
         self.found.emit(found)
 

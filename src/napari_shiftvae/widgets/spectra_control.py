@@ -104,7 +104,9 @@ class SpectraControl(QObject):
 
     def _on_success(self, run: SpectraRun) -> None:
         if self._layer is not None:
-            self._overlay.add_spectra(run, self._layer.name, without_axis(self._layer, self._axis))
+            self._overlay.runs.add_spectra(
+                run, self._layer.name, without_axis(self._layer, self._axis)
+            )
         self._panel.findings.setText("\n".join(run.diagnostics.sentences))
         unit = run.image.axis_unit or "axis steps"
         self._session.say(

@@ -1,0 +1,215 @@
+"""The layers of finished analyses: maps, dots, arrows. No Qt.
+
+Only layers made by an analysis are changed here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Layer, Points, Vectors
+
+from napari_shiftvae import layers as to_layers
+from napari_shiftvae.field_layers import SIGNED_COLORMAP, Look, vectors_look
+from napari_shiftvae.layers import RUN
+from napari_shiftvae.placement import spatial
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import napari
+    from napari.types import LayerDataTuple
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.readout import VectorField
+    from napari_shiftvae.core.reconstruction import Reconstruction
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.spectra_run import SpectraRun
+
+SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
+
+
+class RunLayers:
+    """The layers of finished analyses in one viewer.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        self._viewer = viewer
+        self.adding = False  # a layer that is inserted now was made here
+
+    def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
+        """Layers of a finished run that are still there, of one kind."""
+        return [
+            layer
+            for layer in self._viewer.layers
+            if layer.metadata.get(RUN) is run and isinstance(layer, kind)
+        ]
+
+    def replace(self, before: Run, after: Run) -> None:
+        """Let the layers of a run show it with more columns than before."""
+        for layer in self.of_run(before):
+            layer.metadata = {**layer.metadata, RUN: after}
+            if isinstance(layer, Points) and len(layer.data) == len(after.atoms):
+                more = layer.features.columns.difference(after.atoms.columns, sort=False)
+                layer.features = after.atoms.assign(**layer.features[list(more)])
+
+    def ring_selected(self, layer: Points) -> None:
+        """Ring the selected atoms of a finished run; napari itself marks them only in its tool."""
+        chosen = np.zeros(len(layer.data), dtype=bool)
+        chosen[[row for row in layer.selected_data if row < len(chosen)]] = True
+        width = np.where(chosen, SELECTED_WIDTH, 0.0)
+        if not np.array_equal(layer.border_width, width):
+            layer.border_color = np.where(chosen[:, None], SELECTED_COLOUR, layer.border_color)
+            layer.border_width = width
+
+    def arrows_of(self, run: Run) -> Vectors | None:
+        """Arrows of a finished run, None where they were deleted."""
+        found = self.of_run(run, Vectors)
+        return found[0] if found else None  # type: ignore[return-value]
+
+    def show_vectors(
+        self, run: Run, image: Image | None, field: VectorField, look: Look, *, visible: bool
+    ) -> None:
+        """Show a field of a run as its arrows, made anew where they were deleted."""
+        layer = self.arrows_of(run)
+        if layer is None:
+            if not visible or image is None:
+                return
+            place = spatial(image)
+            gain = look.gain
+            data = to_layers.arrows_layer(run.atoms, image.name, place, "against its cage", gain)
+            data[1]["metadata"][RUN] = run
+            (layer,) = self.add([data])
+        drawn = vectors_look(field, look)
+        if not np.array_equal(layer.data, drawn["data"]):
+            layer.data = drawn["data"]
+        layer.features = drawn["features"]
+        for name in ("edge_colormap", "edge_contrast_limits", "edge_color"):
+            setattr(layer, name, drawn[name])
+        if layer.length != look.gain:
+            layer.length = look.gain
+        layer.visible = visible
+
+    def show_field(
+        self,
+        run: Run,
+        image: Image | None,
+        name: str,
+        drawn: NDArray[np.float32],
+        look: Mapping[str, Any],
+    ) -> None:
+        """Show a map of a run in a layer ``<image> <name>`` and hide its others."""
+        layer = next((one for one in self.of_run(run, Image) if _shows(one, name)), None)
+        if layer is None and image is not None:
+            kwargs = {
+                "name": f"{image.name} {name}",
+                "metadata": {"latent": name, RUN: run},
+                "blending": "translucent",
+                "opacity": 0.7,
+                **look,
+                **spatial(image),
+            }
+            (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
+        elif layer is not None:
+            layer.data = drawn
+            layer.contrast_limits = look["contrast_limits"]
+        self.show_map(run, name)
+
+    def add_reconstruction(self, run: Run, image: Image | None, drawn: Reconstruction) -> None:
+        """Show the image as the model has it, and what is left, as two layers."""
+        if image is None:
+            return
+        place, under = spatial(image), self.atoms_of(run)
+        limits = {"contrast_limits": image.contrast_limits}
+        for name, pixels, look in (
+            ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
+            ("residual", drawn.residual, {"colormap": "PiYG", "contrast_limits": (-5.0, 5.0)}),
+        ):
+            kwargs = {"name": f"{image.name} {name}", "metadata": {"latent": name, RUN: run}}
+            self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
+        self.show_map(run, "reconstruction")
+
+    def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
+        """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""
+        unit = run.image.axis_unit
+        for number, (column, values) in enumerate(run.maps.items()):
+            title = f"{column} ({unit})" if unit and column == "shift" else column
+            signed = column == "shift"
+            size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
+            look = {
+                "name": f"{name} {title}",
+                "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
+                "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
+                "visible": number == 0,
+                "metadata": {RUN: run, "latent": column},
+            }
+            self.add([(values, {**look, **place}, "image")])
+
+    def atoms_of(self, run: Run) -> Points | None:
+        """Atoms of a finished run, None where they were deleted."""
+        found = self.of_run(run, Points)
+        return found[0] if found else None  # type: ignore[return-value]
+
+    def show_map(self, run: Run, latent: str | None) -> None:
+        """Show the map of one latent of a run and hide the others."""
+        for layer in self.of_run(run, Image):
+            layer.visible = layer.metadata.get("latent") == latent
+
+    def shown_map(self, run: Run) -> str | None:
+        """Which latent's map is visible, None where none is."""
+        shown = [
+            str(layer.metadata["latent"]) for layer in self.of_run(run, Image) if layer.visible
+        ]
+        return shown[-1] if shown else None
+
+    def colour_atoms(self, run: Run, column: str) -> None:
+        """Colour the atoms of a run by a column of its table."""
+        for layer in self.of_run(run, Points):
+            if column == to_layers.CLASS:
+                layer.face_color = to_layers.class_colours(run.atoms[column])
+            elif column in layer.features and len(layer.features) == len(run.atoms):
+                layer.face_contrast_limits = to_layers.latent_limits(run.atoms[column])
+                layer.face_color = column
+
+    def hide(self, run: Run) -> None:
+        """Make the layers of a run invisible."""
+        for layer in self.of_run(run):
+            layer.visible = False
+
+    def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
+        """Add layers without changing what the user has selected."""
+        selected = set(self._viewer.layers.selection)
+        made = [Layer.create(*one) for one in data]
+        self.adding = True
+        try:
+            for layer in made:
+                at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
+                self._viewer.layers.insert(at, layer)
+        finally:
+            self.adding = False
+        self._viewer.layers.selection = selected & set(self._viewer.layers)
+        return made
+
+    def remove(self, layer: Layer) -> None:
+        """Remove a layer if it is still there."""
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def above(self, layer: Layer) -> Layer | None:
+        """Layer drawn next after another one, None where it is the topmost."""
+        at = self._viewer.layers.index(layer) + 1
+        return self._viewer.layers[at] if at < len(self._viewer.layers) else None
+
+    def put(self, layer: Layer, image: Image) -> None:
+        """Lay a layer where an image is."""
+        for name, value in spatial(image).items():
+            setattr(layer, name, value)
+
+
+def _shows(layer: Layer, name: str) -> bool:
+    return layer.metadata.get("latent") == name
