@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from napari_shiftvae.core import analyse as analysis
 from napari_shiftvae.core import checkpoint, train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.checkpoint import (
@@ -73,7 +74,7 @@ def test_training_goes_on_from_a_file_with_the_same_numbers(image, whole, tmp_pa
     again = finish(analyse(image, CONFIG, resume=loaded))
     assert again.finished
     assert atoms_csv(again.atoms) == atoms_csv(whole.atoms)
-    assert again.diagnostics == whole.diagnostics
+    assert again.diagnostics.sentences == whole.diagnostics.sentences
     weights, expected = again.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
@@ -114,6 +115,18 @@ def test_training_with_held_out_patches_goes_on_with_the_same_numbers(image, tmp
     again = finish(analyse(image, config, resume=loaded))
     assert again.epochs == expected.epochs
     assert again.atoms.equals(expected.atoms)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_snapshot_of_many_atoms_shows_some_and_goes_on_with_all(
+    image, whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(analysis, "MOST_SHOWN", 10)
+    snapshot = interrupted(analyse(image, CONFIG), 5).snapshot()
+    loaded = load_run(save_run(snapshot, tmp_path / "made"))
+    assert loaded.atoms["z1"].notna().sum() == 10
+    assert loaded.used.sum() == whole.used.sum()
+    assert finish(analyse(image, CONFIG, resume=loaded)).atoms.equals(whole.atoms)
 
 
 @pytest.mark.usefixtures("every_step")
@@ -298,6 +311,7 @@ def test_folder_of_runs_is_the_user_s_own(monkeypatch, tmp_path):
 TRAINING = """
 import sys
 import numpy as np
+from napari_shiftvae.core import analyse as analysis
 from napari_shiftvae.core import checkpoint, train
 from napari_shiftvae.cli import main
 train.REPORT_EVERY_S = 0.0

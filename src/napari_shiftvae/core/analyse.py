@@ -27,7 +27,7 @@ from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
-from napari_shiftvae.core.patches import default_patch_size, extract_patches
+from napari_shiftvae.core.patches import Patches, default_patch_size, extract_patches
 from napari_shiftvae.core.paused import pause, resumed
 from napari_shiftvae.core.runs import Run, Training
 from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
@@ -38,6 +38,7 @@ from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
 
 Stage = Literal["find", "align", "train", "refine", "fields"]
 MOST_THREADS = 4
+MOST_SHOWN = 2000  # atoms that a snapshot has results of
 # Of the distance between neighbours. Picks are good to a pixel or so; a wide prior would let the
 # shift stand for the place of one sublattice within the other.
 SHIFT_PRIOR = 0.05
@@ -299,13 +300,13 @@ def _snapshot(
     """Make a run of what has been learned so far, read off the encoder, that can be trained on."""
     training = training.held()
     model = copy.deepcopy(training.model).eval()
-    fit = encode(model, training.patches)
-    fit = fix_gauge(model, training.patches, fit, dark=config.dark)
+    shown = _some(training.patches, MOST_SHOWN)
+    fit = fix_gauge(model, shown, encode(model, shown), dark=config.dark)
     seconds = seconds | {"train": report.seconds}
     seconds["total"] = sum(spent for stage, spent in seconds.items() if stage != "total")
     run = conclude(
         model,
-        training.patches,
+        shown,
         fit,
         picks_yx=picks,
         image=image,
@@ -315,6 +316,15 @@ def _snapshot(
         seconds=seconds,
     )
     return replace(run, paused=pause(training))
+
+
+def _some(patches: Patches, most: int) -> Patches:
+    """Patches spread evenly over all, so that a snapshot takes seconds however many there are."""
+    if len(patches) <= most:
+        return patches
+    rows = np.linspace(0, len(patches) - 1, most).round().astype(np.int64)
+    names = ("frame", "corner_yx", "remainder_yx_px", "index", "offset", "scale")
+    return replace(patches, **{name: getattr(patches, name)[rows] for name in names})
 
 
 def finish(steps: Generator[Progress, str | None, Run]) -> Run:

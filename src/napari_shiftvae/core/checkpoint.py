@@ -28,7 +28,7 @@ __all__ = [
     "with_checkpoints",
 ]
 
-CHECKPOINT_EVERY_S = 20.0
+CHECKPOINT_EVERY_S = 25.0
 ABANDONED_S = 24 * 3600.0
 CHECKPOINT = ".checkpoint.shiftvae"  # ends the names of runs that are not finished
 
@@ -134,10 +134,10 @@ def with_checkpoints(
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, and save what it has learned at intervals while it trains.
 
-    A checkpoint is a run file like any other: it opens, and the training goes on from it with the
-    same numbers. An analysis that is closed before its end leaves one. It is for the caller to
-    remove it when the finished run is saved. A file that cannot be written is said in a warning
-    and stops nothing.
+    A checkpoint is a run file like any other: it opens, with results of up to 2,000 atoms, and the
+    training goes on from it with the same numbers. An analysis that is closed before its end
+    leaves one. It is for the caller to remove it when the finished run is saved. A file that
+    cannot be written is said in a warning and stops nothing.
 
     Parameters
     ----------
