@@ -495,8 +495,21 @@ def test_a_run_file_is_taken_over_by_the_dock(qtbot, viewer, dock, made, tmp_pat
     assert len(dock.session.picks) == len(first.atoms)
     for layer in viewer.layers:
         np.testing.assert_allclose(layer.data_to_world((3, 4)), image.data_to_world((3, 4)))
-    assert dock.train.resume.isEnabled() == (dock.session.run.training is not None)
+    dock.train.form.setValue(TrainSettings(epochs=5))
+    press(qtbot, dock.train.resume)  # the file holds the state of the training
+    wait_idle(qtbot, dock)
+    assert dock.session.run.epochs == 5
     qtbot.waitUntil(lambda: "lattice" in dock.fields.note.text(), timeout=WAIT_MS)
+
+
+def test_an_interrupted_analysis_is_offered(viewer, monkeypatch, tmp_path) -> None:
+    left = tmp_path / "made.checkpoint.shiftvae"
+    monkeypatch.setattr("napari_shiftvae.widgets.dock.latest_checkpoint", lambda: left)
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    assert str(left) in widget.header.message.text()
+    assert "press Resume" in widget.header.message.text()
+    widget.atoms_control.close()
 
 
 def test_atoms_scatter_and_map_share_their_colours(qtbot, viewer, dock) -> None:

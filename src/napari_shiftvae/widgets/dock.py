@@ -14,6 +14,7 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_shiftvae import jobs
+from napari_shiftvae.core.checkpoint import latest_checkpoint
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.fields_jobs import VECTORS
 from napari_shiftvae.overlay import Overlay
@@ -104,6 +105,7 @@ class ShiftVAEWidget(QWidget):
         self._on_theme()
         self._on_image(self.header.chooser.current)
         self._on_activity("idle")
+        self._tell_of_unfinished()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the panels, no wider: the image needs the room."""
@@ -170,6 +172,15 @@ class ShiftVAEWidget(QWidget):
             else "Ready: Quick run does everything, or go through the tabs."
         )
         self._on_activity(self.session.activity)
+
+    def _tell_of_unfinished(self) -> None:
+        """Offer what an analysis has left that did not come to its end, such as after a crash."""
+        left = latest_checkpoint()
+        if left is not None:
+            self.session.say(
+                f"An analysis was interrupted: open its image, then {left}, and press Resume in "
+                "the Train tab to go on with it."
+            )
 
     def _on_calibrated(self) -> None:
         self.session.say("The image and what lies on it have their scale in nm now.")
@@ -304,7 +315,7 @@ class ShiftVAEWidget(QWidget):
         run, activity = self.session.run, self.session.activity
         can_go_on = (
             run is not None
-            and run.training is not None
+            and run.resumable
             and jobs.epochs_to_do(run, self.atoms.form.value(), self.train.form.value()) > 0
         )
         self.train.set_possible(
