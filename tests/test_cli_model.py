@@ -35,6 +35,8 @@ def test_spectra_give_the_shift_of_every_pixel(cube, tmp_path, capsys):
     assert figures["n_patches"] == 12 * 14
     made = load_spectra(output)
     assert list(made.atoms.columns[:6]) == ["y_px", "x_px", "shift", "shift_sd", "z1", "z1_sd"]
+    assert run("info", output) == 0
+    assert "along axis 0" in capsys.readouterr().out
     shift = made.maps["shift"]
     assert shift.shape == (12, 14)
     error = shift - shift.mean() - (place - place.mean())

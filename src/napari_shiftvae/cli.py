@@ -254,22 +254,31 @@ def _atoms(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from napari_shiftvae.core.runfile import load_run
+    from napari_shiftvae.core.runfile import holds_spectra, load_run, load_spectra
 
-    run = load_run(options.run)
-    size = run.image.pixel_size_nm
-    print(f"image       {run.image.name}, {run.image.shape[0]} x {run.image.shape[1]} px")
+    run: Run | SpectraRun
+    if holds_spectra(options.run):
+        run = load_spectra(options.run)
+        shape = " x ".join(str(length) for length in run.image.shape)
+        print(f"spectra     {run.image.name}, {shape}, along axis {run.image.axis}")
+        unit = run.image.axis_unit or "unit not known"
+        print(f"axis        {run.image.axis_scale:.6g} a step ({unit})")
+        print(f"pixels      {int(run.used.sum())} used of {len(run.atoms)}")
+    else:
+        run = load_run(options.run)
+        size = run.image.pixel_size_nm
+        print(f"image       {run.image.name}, {run.image.shape[0]} x {run.image.shape[1]} px")
+        known = "not calibrated" if size is None else f"{size[0]:.6g} x {size[1]:.6g} nm"
+        print(f"pixel size  {known}")
+        print(f"atoms       {int(run.used.sum())} used of {len(run.atoms)} picked")
+        patch = run.model.config.patch_size_px
+        print(f"patch       {patch} px, spacing {run.separation_px:.2f} px")
     print(f"path        {run.image.path or 'not from a file'}")
-    print(
-        f"pixel size  {'not calibrated' if size is None else f'{size[0]:.6g} x {size[1]:.6g} nm'}"
-    )
-    print(f"atoms       {int(run.used.sum())} used of {len(run.atoms)} picked")
-    print(f"patch       {run.model.config.patch_size_px} px, spacing {run.separation_px:.2f} px")
     print(
         f"model       {run.model.config.latent_dim} latents, {run.model.config.decoder} decoder, "
         f"{run.epochs} epochs, seed {run.config.train.seed}"
     )
-    print(f"noise       {run.diagnostics.noise_sigma:.6g} (unit of the image)")
+    print(f"noise       {run.diagnostics.noise_sigma:.6g} (unit of the data)")
     print(f"time        {run.seconds['total']:.1f} s on {run.device}")
     for sentence in run.diagnostics.sentences:
         print(sentence)

@@ -223,6 +223,26 @@ def load_spectra(path: str | Path) -> SpectraRun:
         return SpectraRun(image=info, **parts)
 
 
+def holds_spectra(path: str | Path) -> bool:
+    """Tell a run file of spectra from one of an image.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InputError
+        If the file is not a run file, is damaged, or was made by a newer version.
+    """
+    with _opened(Path(path)) as (record, _):
+        return bool(record.get("holds", "atoms") == "spectra")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
     """Record and members of a run file; whatever fails on them is said in one sentence."""
