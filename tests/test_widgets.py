@@ -134,7 +134,8 @@ def test_find_fills_the_atoms_layer_and_counts(qtbot, viewer, dock) -> None:
     wait_idle(qtbot, dock)
     atoms = viewer.layers["made atoms"]
     assert len(atoms.data) > 40
-    assert f"<b>{len(atoms.data)}</b> atoms" in dock.atoms.count.text()
+    counted = f"<b>{len(atoms.data)}</b> atoms"
+    qtbot.waitUntil(lambda: counted in dock.atoms.count.text(), timeout=WAIT_MS)
     qtbot.waitUntil(lambda: "too near the border" in dock.atoms.count.text(), timeout=WAIT_MS)
     assert (atoms.features["set_aside"] == "border").any()
     # separation in pixels and nm
@@ -165,7 +166,7 @@ def test_picks_by_hand_outlive_finding(qtbot, viewer, dock) -> None:
     atoms = viewer.layers["made atoms"]
     assert (75.5, 80.25) in set(map(tuple, atoms.data))
     assert atoms.features["by_hand"].sum() == 1
-    assert "1 of them by hand" in dock.atoms.count.text()
+    qtbot.waitUntil(lambda: "1 of them by hand" in dock.atoms.count.text(), timeout=WAIT_MS)
 
 
 def test_what_napari_s_own_tools_do_is_taken_over_and_undone(qtbot, viewer, dock) -> None:

@@ -87,7 +87,8 @@ def test_refine_brings_atoms_to_the_truth_and_fills_the_table(qtbot, viewer, doc
     assert columns | {"background", "y_sd_px", "x_sd_px"} <= set(features)
     assert features.loc[good, "amplitude"].gt(0).all()
     assert "Refined" in dock.header.message.text()
-    assert "border" in dock.atoms.count.text()  # why some were not
+    # why some were not
+    qtbot.waitUntil(lambda: "border" in dock.atoms.count.text(), timeout=WAIT_MS)
     press(qtbot, dock, dock.atoms.undo)
     assert "amplitude" not in dock.session.picks.table
 
@@ -287,7 +288,7 @@ def test_atoms_of_all_frames_in_one_table(qtbot, viewer, movie) -> None:
         mine = picks.positions_yx[picks.t == t] - [2 * t, 0]
         mine = mine[mine[:, 0] > 8]
         assert np.median(KDTree(TRUTH).query(mine)[0]) < 0.5
-    assert "in 3 frames" in movie.atoms.count.text()
+    qtbot.waitUntil(lambda: "in 3 frames" in movie.atoms.count.text(), timeout=WAIT_MS)
 
 
 def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) -> None:
