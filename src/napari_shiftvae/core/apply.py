@@ -91,7 +91,9 @@ def encode_image(
 
     Examples
     --------
-    >>> from napari_shiftvae.core.analyse import AnalysisConfig, TrainConfig, analyse, finish
+    >>> from napari_shiftvae.core.analyse import analyse, finish
+    >>> from napari_shiftvae.core.settings import AnalysisConfig
+    >>> from napari_shiftvae.core.train import TrainConfig
     >>> from napari_shiftvae.core.simulate import perovskite
     >>> made = [perovskite(rng=np.random.default_rng(n), shape=(128, 128)) for n in range(2)]
     >>> first, second = (MicroscopeImage(data=one.image, name="made") for one in made)

@@ -144,7 +144,7 @@ def pose_patches(
     --------
     >>> task = pose_patches(rng=np.random.default_rng(0), count=100)
     >>> task.patches.shape, round(task.bound(2), 4)
-    ((100, 40, 40), 0.0022)
+    ((100, 40, 40), 0.002)
     """
     if not noise > 0:
         raise InputError(f"noise is {noise}; give a positive number.")

@@ -168,6 +168,7 @@ def analyse_spectra(
     --------
     >>> from napari_shiftvae.core.analyse import finish
     >>> from napari_shiftvae.core.spectra_simulation import peak_spectra
+    >>> from napari_shiftvae.core.train import TrainConfig
     >>> cube = peak_spectra(rng=np.random.default_rng(0), count=60).spectra.reshape(6, 10, 100)
     >>> steps = analyse_spectra(cube, -1, AnalysisConfig(train=TrainConfig(epochs=2)))
     >>> finish(steps).maps["shift"].shape
