@@ -43,6 +43,7 @@ def record(printed: dict[str, str]) -> None:
             print(f"{script}: not recorded, other programs were at work. Try again later.")
             continue
         command, _, rest = lines.strip().removeprefix("=== ").partition("\n")
+        command = re.sub(r"(--(?:atomap|pyroved)) \S+", r"\1 PYTHON", command)
         for heading in [one for one in blocks if one.split()[1] == f"benchmarks/{script}"]:
             del blocks[heading]
         blocks[f"### {command}\n"] = f"\nAs printed on {day}.\n\n```text\n{rest.strip()}\n```\n\n"
