@@ -36,7 +36,7 @@ XVFB := $(if $(HEADLESS),xvfb-run -a -s "-screen 0 1366x768x24")
 $(INSTALLED): pyproject.toml constraints.txt | system
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) -e ".[all,em,dask,dev]"
+	$(BIN)/python $(PIP_INSTALL) -e ".[all,em,spm,dask,dev]"
 	touch $@
 
 system:

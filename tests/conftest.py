@@ -36,13 +36,15 @@ def write_hspy(tmp_path: Path) -> Callable[..., Path]:
     pytest.importorskip("rsciio", reason="RosettaSciIO is the extra `em`")
     import h5py
 
-    def write(*signals: tuple[str, np.ndarray, list[dict[str, object]]]) -> Path:
+    def write(
+        *signals: tuple[str, np.ndarray, list[dict[str, object]]], chunks: bool = False
+    ) -> Path:
         path = tmp_path / "made.hspy"
         with h5py.File(path, "w") as file:
             file.attrs.update({"file_format": "HyperSpy", "file_format_version": "3.1"})
             for title, data, axes in signals:
                 group = file.create_group(f"Experiments/{title}")
-                group["data"] = data
+                group.create_dataset("data", data=data, chunks=chunks or None)
                 group.create_group("metadata/General").attrs["title"] = title
                 group.create_group("original_metadata")
                 for index, axis in enumerate(axes):

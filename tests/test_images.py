@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from napari_shiftvae.core import vendor_files
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.formats import VENDOR_FORMATS, nm_per_unit, read_signals
+from napari_shiftvae.core.formats import read_signals
 from napari_shiftvae.core.images import Calibration, as_float_image, checksum, read_image
+from napari_shiftvae.core.signals import nm_per_unit
+from napari_shiftvae.core.vendor_files import VENDOR_FORMATS
 
 RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -158,6 +161,28 @@ def test_vendor_file_keeps_scale_offset_and_units(write_hspy: Callable[..., Path
     np.testing.assert_array_equal(image.data, RAMP)
     assert image.calibration is not None
     assert image.calibration.pixel_size_nm == pytest.approx((0.0125, 0.0125))
+
+
+@pytest.mark.parametrize("chunks", [True, False])
+def test_stack_of_a_large_vendor_file_is_lazy(
+    write_hspy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, chunks: bool
+) -> None:
+    """Where its file can be read in pieces, which HDF5 without chunks cannot."""
+    monkeypatch.setattr(vendor_files, "READ_WHOLE_BYTES", 0)
+    axes = [{"name": name, "navigate": name == "t"} for name in "tyx"]
+    stack = np.stack([RAMP, RAMP + 1])
+    path = write_hspy(("movie", stack, axes), ("still", RAMP, axes[1:]), chunks=chunks)
+    signals = {signal.name: signal for signal in read_signals(path)}
+    assert isinstance(signals["movie"].data, np.ndarray) is not chunks
+    assert isinstance(signals["still"].data, np.ndarray)
+    np.testing.assert_array_equal(np.asarray(signals["movie"].data), stack)
+
+
+def test_spectrum_image_is_no_stack_of_frames(write_hspy: Callable[..., Path]) -> None:
+    axes = [{"name": name, "navigate": name != "Energy"} for name in ("y", "x", "Energy")]
+    path = write_hspy(("EELS", np.arange(24.0).reshape(3, 4, 2), axes))
+    with pytest.raises(InputError, match="has 3 dimensions"):
+        read_image(path, stacks=True)
 
 
 def test_diffraction_pattern_is_not_calibrated_in_nm(write_hspy: Callable[..., Path]) -> None:

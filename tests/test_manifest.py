@@ -15,7 +15,8 @@ from npe2.manifest.utils import import_python_name
 import napari_shiftvae
 from napari_shiftvae._reader import get_microscope_reader, get_run_reader
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.formats import VENDOR_FORMATS
+from napari_shiftvae.core.scanning_probe import SPM_FORMATS
+from napari_shiftvae.core.vendor_files import VENDOR_FORMATS
 
 MANIFEST = Path(napari_shiftvae.__file__).parent / "napari.yaml"
 RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -41,14 +42,14 @@ def test_widget_has_its_fixed_name(manifest: PluginManifest) -> None:
     assert (manifest.name, widget.display_name) == ("napari-shiftvae", "Shift-VAE")
 
 
-def test_reader_is_offered_for_every_vendor_format(manifest: PluginManifest) -> None:
+def test_reader_is_offered_for_every_microscope_format(manifest: PluginManifest) -> None:
     patterns = {
         pattern
         for reader in manifest.contributions.readers
         if reader.command == "napari-shiftvae.read_microscope_files"
         for pattern in reader.filename_patterns
     }
-    assert patterns == {f"*{suffix}" for suffix in VENDOR_FORMATS}
+    assert patterns == {f"*{suffix}" for suffix in (*VENDOR_FORMATS, *SPM_FORMATS)}
 
 
 @pytest.mark.parametrize("key", ["perovskite", "graphene", "stm"])
@@ -103,6 +104,7 @@ def test_spectrum_image_shows_the_scanned_area(write_hspy: Callable[..., Path]) 
     spectra = np.arange(24.0).reshape(3, 4, 2)
     (layer,) = open_layers(write_hspy(("EELS", spectra, [*scanned, energy])))
     np.testing.assert_array_equal(layer.data, np.moveaxis(spectra, -1, 0))
+    assert layer.name == "made spectrum image"
     assert layer.axis_labels == ("Energy", "y", "x")
     np.testing.assert_allclose(layer.translate, (100, 0, 0))
 

@@ -1,4 +1,4 @@
-"""Files that napari opens with this plugin: microscope vendors' images, and finished analyses."""
+"""Files that napari opens with this plugin: microscopes' images, and finished analyses."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari.types import LayerDataTuple
 
-    from napari_shiftvae.core.formats import Axis, Signal
+    from napari_shiftvae.core.signals import Axis, Signal
 
 Reader = Callable[[str | Sequence[str]], "list[LayerDataTuple]"]
 
 
 def get_microscope_reader(path: str | Sequence[str]) -> Reader | None:
-    """Offer to read a file, or several, of the formats that RosettaSciIO knows."""
-    from napari_shiftvae.core.formats import VENDOR_FORMATS
+    """Offer to read a file, or several, of electron and scanning probe microscopes."""
+    from napari_shiftvae.core.scanning_probe import SPM_FORMATS
+    from napari_shiftvae.core.vendor_files import VENDOR_FORMATS
 
     paths = _as_list(path)
-    known = all(Path(one).suffix.lower() in VENDOR_FORMATS for one in paths)
+    known = all(Path(one).suffix.lower() in {*VENDOR_FORMATS, *SPM_FORMATS} for one in paths)
     return read_microscope_files if paths and known else None
 
 
@@ -27,9 +28,10 @@ def read_microscope_files(path: str | Sequence[str]) -> "list[LayerDataTuple]":
     Raises
     ------
     InputError
-        RosettaSciIO is not installed, or a file is broken or holds no image.
+        The library for it is not installed, or a file is broken or holds no image.
     """
-    from napari_shiftvae.core.formats import file_stem, read_signals
+    from napari_shiftvae.core.formats import read_signals
+    from napari_shiftvae.core.signals import file_stem
 
     layers = []
     for one in _as_list(path):
@@ -38,6 +40,8 @@ def read_microscope_files(path: str | Sequence[str]) -> "list[LayerDataTuple]":
             stem = file_stem(Path(one))
             # the title says which detector it was; alone, the file's name says more
             name = stem if len(signals) == 1 else f"{stem} {signal.name}"
+            if signal.spectral:
+                name += " spectrum image"
             layers.append(_image_layer(signal, name))
     return layers
 
@@ -95,7 +99,7 @@ def _place(axis: "Axis") -> tuple[float, float, str]:
     """
     import pint
 
-    from napari_shiftvae.core.formats import nm_per_unit
+    from napari_shiftvae.core.signals import nm_per_unit
 
     nm = nm_per_unit(axis.unit)
     if nm is not None:

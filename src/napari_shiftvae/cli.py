@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="analyse an image and write a run file")
     run.set_defaults(command=_run)
-    run.add_argument("image", type=Path, metavar="IMAGE", help="TIFF, PNG, npy, zarr, dm3 ...")
+    run.add_argument("image", type=Path, metavar="IMAGE", help="TIFF, PNG, npy, zarr, dm3, sxm ...")
     run.add_argument("--output", type=Path, required=True, metavar="RUN", help="*.shiftvae")
     run.add_argument(
         "--positions", type=Path, metavar="CSV", help="atoms to use, with columns y_px,x_px"

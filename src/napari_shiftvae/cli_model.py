@@ -82,7 +82,7 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
     deep = [signal for signal in signals if signal.data.ndim >= 2]
     if not deep:
         raise InputError(f"{options.image} holds no spectra: give a file of two or three axes.")
-    signal = deep[0]
+    signal = next((signal for signal in deep if signal.spectral), deep[0])
     there = -signal.data.ndim <= options.spectra < signal.data.ndim
     axis = signal.axes[options.spectra] if there else None
     return analyse_spectra(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.formats import Axis, file_stem, nm_per_unit, read_signals
+from napari_shiftvae.core.formats import read_signals
+from napari_shiftvae.core.signals import Axis, Signal, file_stem, nm_per_unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,9 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
     Parameters
     ----------
     path : str or Path
-        TIFF (calibrated by OME-XML or ImageJ), PNG, npy, zarr (OME-Zarr too) or, with RosettaSciIO
-        installed, a microscope vendor's file (dm3, dm4, emd, ser, mrc, hspy ...).
+        TIFF (calibrated by OME-XML or ImageJ), PNG, npy, zarr (OME-Zarr too); with the extra `em` a
+        microscope vendor's file (dm3, dm4, emd, ser, mrc, hspy ...), with the extra `spm` a scan
+        (sxm, gwy, gsf).
     stacks : bool
         Whether the first stack of frames is read where the file has no 2-D image.
 
@@ -80,7 +82,7 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
     signals = read_signals(path)
     flat = [signal for signal in signals if _extent(signal.data.shape) == 2]
     real = [signal for signal in flat if signal.data.dtype.kind != "c"]
-    deep = [signal for signal in signals if stacks and _extent(signal.data.shape) == 3]
+    deep = [signal for signal in signals if stacks and _is_stack(signal)]
     signal = (real or flat or deep or signals)[0]
     kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not (flat or deep)]
     data = np.asarray(signal.data).reshape([signal.data.shape[i] for i in kept])
@@ -95,6 +97,10 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
         path=path,
         calibration=_calibration([signal.axes[i] for i in kept[-2:]]),
     )
+
+
+def _is_stack(signal: Signal) -> bool:
+    return _extent(signal.data.shape) == 3 and not signal.spectral
 
 
 def _extent(shape: tuple[int, ...]) -> int:
