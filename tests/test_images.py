@@ -178,11 +178,12 @@ def test_stack_of_a_large_vendor_file_is_lazy(
     np.testing.assert_array_equal(np.asarray(signals["movie"].data), stack)
 
 
-def test_spectrum_image_is_no_stack_of_frames(write_hspy: Callable[..., Path]) -> None:
+def test_spectrum_image_is_no_image(write_hspy: Callable[..., Path]) -> None:
     axes = [{"name": name, "navigate": name != "Energy"} for name in ("y", "x", "Energy")]
     path = write_hspy(("EELS", np.arange(24.0).reshape(3, 4, 2), axes))
-    with pytest.raises(InputError, match="has 3 dimensions"):
-        read_image(path, stacks=True)
+    for stacks in (True, False):
+        with pytest.raises(InputError, match=r"holds a spectrum for each pixel .* --spectra 0"):
+            read_image(path, stacks=stacks)
 
 
 def test_diffraction_pattern_is_not_calibrated_in_nm(write_hspy: Callable[..., Path]) -> None:

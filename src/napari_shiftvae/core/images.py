@@ -84,6 +84,11 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
     real = [signal for signal in flat if signal.data.dtype.kind != "c"]
     deep = [signal for signal in signals if stacks and _is_stack(signal)]
     signal = (real or flat or deep or signals)[0]
+    if signal.spectral:
+        raise InputError(
+            f"{path.name} holds a spectrum for each pixel of a scan: analyse these along their "
+            "axis, with --spectra 0 or in the Train tab."
+        )
     kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not (flat or deep)]
     data = np.asarray(signal.data).reshape([signal.data.shape[i] for i in kept])
     is_stack = bool(deep) and not flat and data.shape[-1] not in {3, 4}  # that would be RGB
