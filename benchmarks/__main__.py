@@ -79,6 +79,7 @@ def main() -> None:
         "fields.py": [],
         "smoothness.py": [],
         "classes.py": [],
+        "devices.py": [],
         "preview.py": [],
         "scatter.py": [],
     }

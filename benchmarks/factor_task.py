@@ -133,15 +133,10 @@ def run_case(case: Case) -> tuple[Outcome, Trace]:
     """
     task = case.make()
     image, centres = mosaic(task)
-    config = AnalysisConfig(
-        patch_size_px=case.patch_size_px,
-        separation_px=case.half_diagonal_px,
-        shift_prior_px=case.shift_prior_px or case.shift_sd_px,
-        normalisation="global",
-        train=TrainConfig(seed=case.seed),
-    )
     trace: Trace = []
-    steps = analyse(MicroscopeImage(data=image, name="mosaic"), config, positions_yx=centres)
+    steps = analyse(
+        MicroscopeImage(data=image, name="mosaic"), settings_for(case), positions_yx=centres
+    )
     try:
         while True:
             report = next(steps).report
@@ -149,7 +144,19 @@ def run_case(case: Case) -> tuple[Outcome, Trace]:
                 error = gauge_free_error(report.shift_yx_px, report.latents, task)
                 trace.append((report.seconds, error))
     except StopIteration as stop:
-        return _outcome(stop.value, case, task), trace
+        return outcome(stop.value, case, task), trace
+
+
+def settings_for(case: Case, *, device: str = "auto") -> AnalysisConfig:
+    """Settings of the analysis of one data set."""
+    return AnalysisConfig(
+        patch_size_px=case.patch_size_px,
+        separation_px=case.half_diagonal_px,
+        shift_prior_px=case.shift_prior_px or case.shift_sd_px,
+        normalisation="global",
+        train=TrainConfig(seed=case.seed),
+        device=device,
+    )
 
 
 def gauge_free_error(
@@ -181,7 +188,9 @@ def fit_of_the_truth(motif: Motif, task: FactorPatches) -> NDArray[np.float64]:
     return errors
 
 
-def _outcome(run: Run, case: Case, task: FactorPatches) -> Outcome:
+def outcome(run: Run, case: Case, task: FactorPatches) -> Outcome:
+    """Compare an analysis with the truth."""
+
     def columns(*names: str) -> NDArray[np.float64]:
         return run.atoms[list(names)].to_numpy(dtype=np.float64)
 

@@ -185,7 +185,7 @@ class ClassPrior(nn.Module):
             ("mean", mixture.means_),
             ("covariance", mixture.covariances_),
         ):
-            getattr(self, name).copy_(torch.from_numpy(value))
+            getattr(self, name).copy_(torch.from_numpy(value).float())
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def refine_together(
         None after each round, and the refined fit at the end.
     """
     partner = neighbours.partner.to(fit.z.device)
-    strength = smoothness / max(1e-9, float((partner >= 0).sum(dim=1).double().mean()))
+    strength = smoothness / max(1e-9, float((partner >= 0).sum(dim=1).float().mean()))
     dims = fit.pose.shape[1]
     metric = torch.linalg.inv(fit.covariance[:, dims:, dims:].mean(dim=0))  # (K, K)
     own = _quadratic(model, patches, fit)

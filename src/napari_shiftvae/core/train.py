@@ -182,7 +182,10 @@ def train(
             shuffled = _shuffled(learn, state.generator, neighbours if config.smoothness else None)
             state.order = list(shuffled.tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
-        pairs = neighbours.pairs_among(rows) if config.smoothness and neighbours else None
+        pairs = None
+        if config.smoothness and neighbours:
+            first, second = neighbours.pairs_among(rows)
+            pairs = first.to(device), second.to(device)
         for group in state.optimiser.param_groups:
             share = _rate(state, total, config)
             group["lr"] = share * config.learning_rate
