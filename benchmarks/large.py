@@ -187,7 +187,9 @@ def main() -> None:
         for which in chosen.which or PROCESSES:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                title = make_image(folder) if which == "image" else make_stack(folder, chosen.frames)
+                title = (
+                    make_image(folder) if which == "image" else make_stack(folder, chosen.frames)
+                )
                 with analysed(which, folder) as made:
                     show(title, made)
 

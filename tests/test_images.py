@@ -326,3 +326,34 @@ def test_measured_images(
     assert image.data.shape == shape
     size = image.calibration and tuple(1000 * nm for nm in image.calibration.pixel_size_nm)
     assert size == (pixel_size_pm and pytest.approx((pixel_size_pm, pixel_size_pm), rel=1e-4))
+
+
+@pytest.mark.parametrize("ending", ["npy", "tif", "zarr", "ome.zarr"])
+def test_stack_is_read_frame_by_frame(tmp_path, ending):
+    """Opening a stack reads one frame; the others when they are asked for."""
+    stack = np.random.default_rng(0).normal(size=(6, 20, 30)).astype(np.float32)
+    path = tmp_path / f"stack.{ending}"
+    if ending == "npy":
+        np.save(path, stack)
+    elif ending == "tif":
+        tifffile.imwrite(path, stack, photometric="minisblack")
+    else:
+        zarr = pytest.importorskip("zarr", reason="needs the extra dask")
+        pytest.importorskip("dask.array", reason="needs the extra dask")
+        if ending == "zarr":
+            one = zarr.create_array(path, shape=stack.shape, chunks=(1, 20, 30), dtype="float32")
+            one[:] = stack
+        else:
+            axes = [{"name": name} for name in "tcyx"]
+            about = {"datasets": [{"path": "0"}], "axes": axes}
+            group = zarr.create_group(path, attributes={"multiscales": [about]})
+            deep = group.create_array("0", shape=(6, 1, 20, 30), chunks=(1, 1, 20, 30), dtype="f4")
+            deep[:] = stack[:, None]
+    data = read_image(path, stacks=True).data
+    assert data.shape == stack.shape
+    owner = data
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    assert not isinstance(owner, np.ndarray)  # but a mapped file, or dask
+    for index, frame in enumerate(stack):
+        np.testing.assert_array_equal(np.asarray(data[index]), frame)

@@ -5,6 +5,7 @@ TIFF, PNG, npy and zarr are read here, others in `vendor_files` and `scanning_pr
 
 import importlib.util
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def read_signals(path: str | Path) -> list[Signal]:
     Returns
     -------
     list of Signal
-        At least one; stacks in large vendor's files are lazy (dask).
+        At least one. Stacks of zarr and in large vendor's files are lazy (dask), those of npy and
+        plain TIFF mapped into memory.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def read_signals(path: str | Path) -> list[Signal]:
         if suffix == ".png":
             return [_read_png(path)]
         if suffix == ".npy":
-            data = np.load(path, allow_pickle=False)
+            data = _read_npy(path)
             return [Signal(data=data, name=file_stem(path), axes=_plain_axes(data.ndim))]
         if suffix == ".zarr":
             return [_read_zarr(path)]
@@ -59,6 +61,14 @@ def read_signals(path: str | Path) -> list[Signal]:
 
 def _plain_axes(ndim: int) -> tuple[Axis, ...]:
     return tuple(Axis() for _ in range(ndim))
+
+
+def _read_npy(path: Path) -> Any:
+    with suppress(ValueError):  # objects, or nothing at all: said below
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if mapped.ndim > 2:
+            return mapped
+    return np.load(path, allow_pickle=False)
 
 
 def _read_png(path: Path) -> Signal:
@@ -79,8 +89,11 @@ def _read_tiff(path: Path) -> Signal:
         # a file of several series is an image with its thumbnails, or channels of other sizes
         is_image = [sum(length > 1 for length in one.shape) == 2 for one in series]
         chosen = is_image.index(True) if any(is_image) else 0
-        data = np.asarray(series[chosen].asarray())
-        letters = series[chosen].axes.lower()
+        one = series[chosen]
+        # a stack that lies in the file as in memory is read where it is looked at
+        mapped = one.dataoffset is not None and not any(is_image)
+        data = np.asarray(one.asarray(out="memmap" if mapped else None))
+        letters = one.axes.lower()
         sizes = _ome_pixel_size(tiff, chosen) or _imagej_pixel_size(tiff)
     axes = tuple(
         Axis(name=letter, scale=sizes[letter][0], unit=sizes[letter][1])
@@ -126,15 +139,15 @@ def _imagej_pixel_size(tiff: Any) -> dict[str, tuple[float, str]]:
 
 
 def _read_zarr(path: Path) -> Signal:
-    if importlib.util.find_spec("zarr") is None:
+    if not all(importlib.util.find_spec(name) for name in ("zarr", "dask")):
         raise InputError(
-            f"{path.name} needs the zarr library; run pip install napari-shiftvae[dask]."
+            f"{path.name} needs the zarr and dask libraries; run pip install napari-shiftvae[dask]."
         )
     import zarr
 
     store = zarr.open(path, mode="r")
     if isinstance(store, zarr.Array):
-        return Signal(data=np.asarray(store), name=file_stem(path), axes=_plain_axes(store.ndim))
+        return Signal(data=_of_zarr(store), name=file_stem(path), axes=_plain_axes(store.ndim))
     # a folder of arrays: OME-Zarr, whose first data set is the full-size image
     attributes: dict[str, Any] = dict(store.attrs)
     described = attributes.get("ome", attributes).get("multiscales")
@@ -151,4 +164,13 @@ def _read_zarr(path: Path) -> Signal:
         Axis(name=str(axis["name"]), scale=float(step), unit=str(axis.get("unit", "")))
         for axis, step in zip(described[0]["axes"], steps, strict=True)
     )
-    return Signal(data=np.asarray(store[image["path"]]), name=file_stem(path), axes=axes)
+    return Signal(data=_of_zarr(store[image["path"]]), name=file_stem(path), axes=axes)
+
+
+def _of_zarr(store: Any) -> Any:
+    """Pixels of an image, or a dask array of a stack, whose frames are read when asked for."""
+    if sum(length > 1 for length in store.shape) <= 2:
+        return np.asarray(store)
+    import dask.array
+
+    return dask.array.from_array(store, chunks=store.chunks)

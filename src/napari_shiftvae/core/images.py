@@ -71,7 +71,8 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
     -------
     MicroscopeImage
         `data` is (H, W), or (T, H, W) of a stack, of the file's own type. Axes of length one are
-        dropped.
+        dropped. A stack of zarr, npy, plain TIFF or a large vendor's file is read frame by frame
+        when it is used.
 
     Raises
     ------
@@ -90,8 +91,9 @@ def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:
             "axis, with --spectra 0 or in the Train tab."
         )
     kept = [i for i, length in enumerate(signal.data.shape) if length > 1 or not (flat or deep)]
-    data = np.asarray(signal.data).reshape([signal.data.shape[i] for i in kept])
-    is_stack = bool(deep) and not flat and data.shape[-1] not in {3, 4}  # that would be RGB
+    is_stack = bool(deep) and not flat and signal.data.shape[kept[-1]] not in {3, 4}  # that is RGB
+    data = signal.data if is_stack else np.asarray(signal.data)
+    data = data[tuple(slice(None) if i in kept else 0 for i in range(data.ndim))]
     try:
         as_float_image(data[0] if is_stack else data)
     except InputError as error:
