@@ -173,4 +173,4 @@ def _of_zarr(store: Any) -> Any:
         return np.asarray(store)
     import dask.array
 
-    return dask.array.from_array(store, chunks=store.chunks)
+    return dask.array.from_array(store, chunks=store.chunks)  # type: ignore[no-untyped-call]
