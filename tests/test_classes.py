@@ -127,8 +127,8 @@ def test_mixture_follows_rare_classes():
 
 def test_classes_are_asked_for_in_words():
     rows = np.arange(3)
-    assert Labels.of_picks(None, 3, 2, rows) is None
-    assert Labels.of_picks([1, 0, -1], 3, 2, rows[1:]).number.tolist() == [0, -1]
+    assert Labels.of_picks(None, 2, rows) is None
+    assert Labels.of_picks(np.array([1, 0, -1]), 2, rows[1:]).number.tolist() == [0, -1]
     with pytest.raises(InputError, match=r"labels has the shape \(3,\); give one whole number for"):
         Labels.of_picks([0, 1, -1], 4, 2, rows)
     with pytest.raises(InputError, match="labels reach from -1 to 2; with 2 classes give -1"):

@@ -22,6 +22,7 @@ from napari_shiftvae.core.classes import Labels, class_of, with_classes
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge
+from napari_shiftvae.core.given import Told, given_names, some_patches, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.lattice import neighbour_distance
@@ -137,6 +138,7 @@ def analyse(
     config: AnalysisConfig,
     *,
     positions_yx: ArrayLike | None = None,
+    given: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     resume: Run | None = None,
 ) -> Generator[Progress, str | None, Run]:
@@ -151,8 +153,12 @@ def analyse(
     config : AnalysisConfig
     positions_yx : (M, 2) array-like, optional
         Picks (y, x) [px] to use instead of finding atoms.
+    given : (M,) array-like of str or int, optional
+        Class of each of these picks, such as its sublattice; "" for those to set aside. The model
+        is conditional on it: every class has patterns and a cage of its own.
     labels : (M,) int array-like, optional
-        Class of each of these picks, from 0; -1 where it is not known. Needs `config.classes`.
+        Of the classes that are learned with the model, that of each pick, from 0; -1 where it is
+        not known. Needs `config.classes`.
     resume : Run, optional
         A stopped run of the same image to train on, with its own picks and model; of `config`
         only how to train and refine is used.
@@ -181,22 +187,22 @@ def analyse(
     True
     """
     with spare_one_core():
-        return (yield from _analyse(image, config, positions_yx, labels, resume))
+        return (yield from _analyse(image, config, positions_yx, (given, labels), resume))
 
 
 def _analyse(
     image: MicroscopeImage,
     config: AnalysisConfig,
     positions_yx: ArrayLike | None,
-    labels: ArrayLike | None,
+    said: tuple[ArrayLike | None, ArrayLike | None],
     resume: Run | None,
 ) -> Generator[Progress, str | None, Run]:
     device = choose_device(config.device)
     pixels = as_float_image(image.data)
-    clock = _Clock()
-    stopped, epochs = False, 0
+    clock, stopped, epochs = _Clock(), False, 0
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
+        told = Told.of_table(resume.atoms)
         # What made the model and its picks stays; how to go on may change.
         train_config = replace(config.train, seed=resume.config.train.seed)
         config = replace(resume.config, train=train_config, refine=config.refine)
@@ -211,11 +217,12 @@ def _analyse(
                 picks, separation_px = found.value
                 break
             stopped |= (yield progress) == "stop"
-        training = _prepare(pixels, picks, separation_px, config, device)
+        told = Told.of_picks(len(picks), *said)
+        training = _prepare(pixels, picks, separation_px, config, device=device, told=told)
     model, patches, state = training.model, training.patches, training.state
 
     neighbours = neighbourhood(patches) if config.train.smoothness else None
-    known = Labels.of_picks(labels, len(picks), model.config.classes, patches.index)
+    known = Labels.of_picks(told.labels, model.config.classes, patches.index)
     with clock.time("train"):
         for report in train(
             model, patches, config.train, state, neighbours=neighbours, labels=known
@@ -233,6 +240,7 @@ def _analyse(
                     training,
                     report,
                     picks=picks,
+                    told=told,
                     image=image,
                     config=config,
                     seconds=dict(clock.seconds),
@@ -275,14 +283,19 @@ def _analyse(
             patches,
             fit,
             picks_yx=picks,
+            told=told,
             image=image,
             config=config,
             noise_sigma=training.noise_sigma,
             epochs=epochs,
             seconds=clock.seconds,
         )
-        atoms = with_classes(run.atoms, *classes) if classes else run.atoms
-        run = replace(run, atoms=atoms, training=training, peak_memory_mb=peak_memory_mb())
+        run = replace(
+            run,
+            atoms=with_classes(run.atoms, *classes) if classes else run.atoms,
+            training=training,
+            peak_memory_mb=peak_memory_mb(),
+        )
         _ = run.maps
     clock.total()
     return run
@@ -293,6 +306,7 @@ def _snapshot(
     report: TrainReport,
     *,
     picks: NDArray[np.float64],
+    told: Told,
     image: MicroscopeImage,
     config: AnalysisConfig,
     seconds: dict[str, float],
@@ -309,6 +323,7 @@ def _snapshot(
         shown,
         fit,
         picks_yx=picks,
+        told=told,
         image=image,
         config=config,
         noise_sigma=training.noise_sigma,
@@ -323,8 +338,7 @@ def _some(patches: Patches, most: int) -> Patches:
     if len(patches) <= most:
         return patches
     rows = np.linspace(0, len(patches) - 1, most).round().astype(np.int64)
-    names = ("frame", "corner_yx", "remainder_yx_px", "index", "offset", "scale")
-    return replace(patches, **{name: getattr(patches, name)[rows] for name in names})
+    return some_patches(patches, rows)
 
 
 def finish(steps: Generator[Progress, str | None, Run]) -> Run:
@@ -432,10 +446,15 @@ def _prepare(
     picks: NDArray[np.float64],
     separation_px: float,
     config: AnalysisConfig,
+    *,
     device: torch.device,
+    told: Told,
 ) -> Training:
     size = _patch_size(config, separation_px, pixels.shape)
     patches = extract_patches(pixels, picks, size, normalisation=config.normalisation)
+    names = () if told.given is None else given_names(told.given)
+    if told.given is not None:
+        patches = with_given(patches, told.given, names)
     spectrum = power_spectrum(patches)
     model = ShiftVAE(
         ModelConfig(
@@ -449,6 +468,7 @@ def _prepare(
             rotation_prior_rad=config.rotation_prior_rad,
             scale_prior=config.scale_prior,
             classes=config.classes,
+            given=names,
         ),
         torch.Generator().manual_seed(config.train.seed),
     ).to(device)

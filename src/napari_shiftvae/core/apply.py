@@ -11,9 +11,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.feature import match_template
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from napari_shiftvae.core.analyse import (
     Progress,
@@ -24,6 +27,7 @@ from napari_shiftvae.core.analyse import (
 from napari_shiftvae.core.atoms import find_atoms
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.given import Told, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
 from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.model import ShiftVAE
@@ -50,6 +54,7 @@ def encode_image(
     image: MicroscopeImage,
     positions_yx: ArrayLike | None = None,
     *,
+    given: ArrayLike | None = None,
     resample: bool = False,
     own_intensity: bool = False,
     device: str = "auto",
@@ -67,6 +72,9 @@ def encode_image(
     positions_yx : (M, 2) array-like, optional
         Picks (y, x) [px]. By default atoms are found as they were for the run, or places that look
         like its mean pattern where it was trained on windows anywhere.
+    given : (M,) array-like of str or int, optional
+        Class of each of these picks, for a model that is conditional on classes. By default each
+        atom has the one in which the model explains its patch best.
     resample : bool
         Whether to interpolate the image to the pixel size that the model was trained with. What
         is returned is in pixels of the image as it was given.
@@ -124,6 +132,16 @@ def encode_image(
             warnings.warn(note, stacklevel=2)
         found = time.perf_counter()
         model = copy.deepcopy(run.model).to(choose_device(device)).eval()
+        told = Told.of_picks(len(picks), given if model.config.given else None, None)
+        if told.given is not None:
+            patches = with_given(patches, told.given, model.config.given)
+        elif model.config.given:
+            best = yield from _likeliest(model, patches)
+            patches = replace(patches, given=one_hot(best, len(model.config.given)).float())
+            names = np.asarray(model.config.given)
+            chosen = np.full(len(picks), "", dtype=names.dtype)
+            chosen[patches.index] = names[best.numpy()]
+            told = Told(given=chosen)
         fit = yield from fitted(model, patches, refined=run.config.refine)
         seconds = {"find": found - began, "refine": time.perf_counter() - found}
         yield Progress(stage="fields", fraction=0.0, message="Drawing maps")
@@ -133,6 +151,7 @@ def encode_image(
             patches,
             fit,
             picks_yx=picks,
+            told=told,
             image=replace(image, data=pixels) if resample else image,
             config=run.config,
             noise_sigma=power_spectrum(patches).noise_sigma,
@@ -171,6 +190,16 @@ def fitted(
         if 1 / SAME_NOISE < float(model.variance) / before < SAME_NOISE:
             break
     return fit
+
+
+def _likeliest(model: ShiftVAE, patches: Patches) -> Generator[Progress, str | None, Tensor]:
+    """Number (N,) of the class in which the model explains each patch best."""
+    left = []
+    for told in torch.eye(len(model.config.given)):
+        each = replace(patches, given=told.expand(len(patches), -1))
+        fit = yield from fitted(copy.deepcopy(model), each, refined=True)
+        left.append(fit.mean_square)
+    return torch.stack(left, dim=1).argmin(dim=1).cpu()
 
 
 def resampled(pixels: Pixels, ratio_yx: tuple[float, float]) -> Pixels:
@@ -249,7 +278,7 @@ def _places(run: Run, pixels: Pixels) -> Floats:
             dark=run.config.dark,
         )
         return found.positions_yx
-    template = run.model.template.cpu().numpy()
+    template = run.model.template.reshape(-1, *run.model.config.window)[0].cpu().numpy()
     if min(pixels.shape) <= len(template):
         return np.zeros((0, 2))
     filled = np.where(np.isfinite(pixels), pixels, np.nanmedian(pixels))

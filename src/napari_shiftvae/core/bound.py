@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.infer import batches
+from napari_shiftvae.core.infer import batches, content, given_of
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.windows import Windows, prior_centre
 
@@ -34,6 +34,7 @@ def terms(
     centre: Tensor,
     weight: Tensor | None,
     label: Tensor,
+    given: Tensor | None = None,
     kl_weights: tuple[float, float] = (1.0, 1.0),
     step: int | None = None,
 ) -> Terms:
@@ -53,6 +54,8 @@ def terms(
         Of each value, as `Windows.weight`.
     label : (B,) int tensor
         Known classes; -1 where not.
+    given : (B, C) tensor, optional
+        Classes that the model is conditional on.
     kl_weights : (float, float)
         Of pose and content.
     step : int, optional
@@ -63,7 +66,7 @@ def terms(
     noise = torch.randn(len(x), pose_dim + encoded.z.shape[1], generator=generator, device=x.device)
     pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
     z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
-    residual, looked_at = model.residual(z, pose, x, generator)
+    residual, looked_at = model.residual(content(z, given), pose, x, generator)
     square = residual.square()
     if weight is not None:
         square = square * weight.expand_as(x).flatten(1)[:, looked_at]
@@ -107,7 +110,8 @@ def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tens
     for piece in batches(len(rows)):
         own = rows[piece]
         x = patches.gather(own.numpy()).to(device)
-        encoded = model.encode(x)
+        given = given_of(patches, own, device)
+        encoded = model.encode(x, given)
         found = terms(
             model,
             x,
@@ -116,6 +120,7 @@ def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tens
             centre=centre[own].to(device),
             weight=None if patches.weight is None else patches.weight[own].to(device),
             label=torch.full((len(own),), -1, device=device),
+            given=given,
         )
         total += float(found.loss) * len(own)
         means.append(encoded.z.cpu())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -55,32 +55,26 @@ class Labels:
 
     @classmethod
     def of_picks(
-        cls, number: ArrayLike | None, picks: int, classes: int, index: NDArray[np.int64]
+        cls, number: NDArray[np.int64] | None, classes: int, index: NDArray[np.int64]
     ) -> Labels | None:
         """Check the numbers of all M picks, and keep those of the N that have a window.
 
         Parameters
         ----------
-        number : (M,) int array-like or None
-        picks, classes : int
-            How many there are of each.
+        number : (M,) int array or None
+        classes : int
+            How many there are.
         index : (N,) int array
             Rows of the picks.
         """
         if number is None:
             return None
-        given = np.asarray(number)
-        if given.shape != (picks,) or given.dtype.kind not in "iu":
+        if not (number.min() >= -1 and number.max() < classes):
             raise InputError(
-                f"labels has the shape {given.shape}; give one whole number for each of the "
-                f"{picks} atoms, -1 where the class is not known."
-            )
-        if not (given.min() >= -1 and given.max() < classes):
-            raise InputError(
-                f"labels reach from {given.min()} to {given.max()}; with {classes} classes give "
+                f"labels reach from {number.min()} to {number.max()}; with {classes} classes give "
                 f"-1, where the class is not known, to {classes - 1}."
             )
-        return cls(number=torch.from_numpy(given[index].astype(np.int64)))
+        return cls(number=torch.from_numpy(number[index]))
 
 
 class ClassPrior(nn.Module):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.diagnostics import diagnose
 from napari_shiftvae.core.gauge import read
+from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.model import ShiftVAE
@@ -23,6 +24,7 @@ def conclude(
     fit: Fit,
     *,
     picks_yx: NDArray[np.float64],
+    told: Told | None = None,
     image: MicroscopeImage,
     config: AnalysisConfig,
     noise_sigma: float,
@@ -41,6 +43,8 @@ def conclude(
         Of the same N.
     picks_yx : (M, 2) array
         All picks (y, x) [px].
+    told : Told, optional
+        What is told of the picks.
     image : MicroscopeImage
     config : AnalysisConfig
     noise_sigma : float
@@ -64,9 +68,10 @@ def conclude(
         noise_sigma_independent=noise_sigma * unit,
         separation_px=model.config.separation_px,
     )
+    atoms = atoms_table(picks_yx, patches, reading, image.calibration)
     one_scale = config.normalisation != "patch"
     return Run(
-        atoms=atoms_table(picks_yx, patches, reading, image.calibration),
+        atoms=atoms if told is None else told.into(atoms),
         model=model,
         config=config,
         image=ImageInfo.of(image),

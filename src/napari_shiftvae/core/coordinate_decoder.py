@@ -27,7 +27,8 @@ class CoordinateDecoder(nn.Module):
         grid = pixel_grid(config.window).flatten(0, -2)
         self.register_buffer("grid", grid / self.unit, persistent=False)  # (M, D)
         self.from_points = nn.Linear(config.dimensions, config.hidden)
-        self.from_latents = nn.Linear(config.latent_dim, config.hidden, bias=False)
+        self.from_latents = nn.Linear(config.content_dim, config.hidden, bias=False)
+        self.latents = config.latent_dim
         self.net = nn.Sequential(
             nn.Tanh(),
             nn.Linear(config.hidden, config.hidden),
@@ -43,7 +44,7 @@ class CoordinateDecoder(nn.Module):
         return points if turn is None else points @ axes(turn)
 
     def forward(self, z: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
-        """Patterns (B, *W) of latents (B, K), moved by shifts (B, D) [px] and turned."""
+        """Patterns (B, *W) of contents (B, K + C), moved by shifts (B, D) [px] and turned."""
         values = self.at_pixels(slice(None), z, shift, turn)
         pattern: Tensor = values.unflatten(1, self.window)
         return pattern
@@ -80,8 +81,6 @@ class CoordinateDecoder(nn.Module):
         by_shift = -(back @ self.from_points.weight) / self.unit  # (B, M, D), pattern's own axes
         if turn is not None:
             by_shift = by_shift @ axes(turn).mT
-        shaped = [
-            by.mT.unflatten(2, self.window)
-            for by in (by_shift, back @ self.from_latents.weight if latents else back[..., :0])
-        ]
+        by_latent = back @ self.from_latents.weight[:, : self.latents if latents else 0]
+        shaped = [by.mT.unflatten(2, self.window) for by in (by_shift, by_latent)]
         return Linearised(value[..., 0].unflatten(1, self.window), shaped[0], shaped[1])

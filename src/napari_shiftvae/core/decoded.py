@@ -59,7 +59,7 @@ def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
     for rows in batches(len(known)):
         some = torch.from_numpy(latents[known[rows.numpy()]]).to(model.template.device)
         cage, _ = cage_position(model, some, derivative=False)
-        origin = model.origin.expand(len(some), 2)[..., None]
+        origin = model.of_class(model.origin, some)[..., None]
         if cage.shape[1] > 2:
             origin = applied(model.turn(cage[:, 2:]), origin)
         atom, _ = central_position(model, some, derivative=False)

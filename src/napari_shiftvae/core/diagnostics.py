@@ -119,6 +119,7 @@ def diagnose(
         "border": "too near the border",
         "masked": "beside masked pixels",
         "duplicate": "picked twice",
+        "no class": "which are of no class",
     }
     sentences += [f"{_atoms(n)} set aside, {words[why]}." for why, n in set_aside.items()]
     return Diagnostics(

@@ -18,13 +18,14 @@ from napari_shiftvae.core.decoders import (
 from napari_shiftvae.core.model_config import ModelConfig
 
 
-def _latent_derivatives(net: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (B, F) of a network and its derivatives (K, B, F) by each latent.
+def _latent_derivatives(net: nn.Sequential, z: Tensor, latents: int) -> tuple[Tensor, Tensor]:
+    """Output (B, F) of a network and its derivatives (K, B, F) by each of the K latents.
 
     By hand: the first forward-mode derivative of `torch.func` compiles for more than a second.
     """
     value = z
-    tangent = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)[:, None].expand(-1, len(z), -1)
+    tangent = torch.eye(latents, z.shape[1], dtype=z.dtype, device=z.device)
+    tangent = tangent[:, None].expand(-1, len(z), -1)
     for layer in net:
         if isinstance(layer, nn.Linear):
             value, tangent = layer(value), tangent @ layer.weight.T
@@ -39,6 +40,7 @@ class _Fourier(nn.Module):
     """What Fourier series of one and two dimensions have in common."""
 
     net: nn.Sequential
+    latents: int
     box_factor = 1.5  # of the window: nothing wraps into view
 
     @property
@@ -69,7 +71,7 @@ class _Fourier(nn.Module):
         return c[0] * cos + c[1] * sin, c[1] * cos - c[0] * sin
 
     def forward(self, z: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
-        """Patterns (B, *W) of latents (B, K), moved by shifts (B, D) [px]."""
+        """Patterns (B, *W) of contents (B, K + C), moved by shifts (B, D) [px]."""
         c = self._coefficients(self.net(z))
         if turn is not None:
             return self._turned([c], shift, turn)[:, 0]
@@ -81,7 +83,9 @@ class _Fourier(nn.Module):
         """Return the patterns with their derivatives by shift and, if wanted, by latents."""
         if turn is not None and len(z) > PATCHES_IN_CACHE:
             return in_pieces(self.linearise, z, shift, turn, latents=latents)
-        output, by_z = _latent_derivatives(self.net, z) if latents else (self.net(z), ())
+        output, by_z = (
+            _latent_derivatives(self.net, z, self.latents) if latents else (self.net(z), ())
+        )
         c = self._coefficients(output)
         columns = [self._coefficients(column) for column in by_z]
         dims = shift.shape[1]
@@ -117,7 +121,8 @@ class FourierLine(_Fourier):
         top = max(2, math.floor(config.band_limit * box))
         wave = 2 * math.pi / box * torch.arange(0.0, top + 1.0)
         self.columns = len(wave)
-        self.net = perceptron(config.latent_dim, config.hidden, 2 * self.columns)
+        self.latents = config.latent_dim
+        self.net = perceptron(config.content_dim, config.hidden, 2 * self.columns)
         radius = torch.arange(0.0, top + 1.0) / top
         angle = wave[:, None] * (torch.arange(self.size) - (self.size - 1) / 2)
         self.wave: Tensor
@@ -165,7 +170,8 @@ class FourierDecoder(_Fourier):
         ky = torch.arange(-top, top + 1.0)
         kx = torch.arange(0.0, top + 1.0)  # a real pattern needs half the plane only
         self.rows, self.columns, self.size = len(ky), len(kx), size
-        self.net = perceptron(config.latent_dim, config.hidden, 2 * self.rows * self.columns)
+        self.latents = config.latent_dim
+        self.net = perceptron(config.content_dim, config.hidden, 2 * self.rows * self.columns)
         step = 2 * math.pi / box
         pixel = torch.arange(size) - (size - 1) / 2
         radius = torch.hypot(ky[:, None], kx[None, :]) / top

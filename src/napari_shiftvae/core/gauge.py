@@ -8,6 +8,8 @@ that depends on the latents, or on nothing, is drawn into the pattern. Here all 
 - the *cage*, all but the central atom, of every decoded pattern lies as in the mean pattern, so
   the whole pattern's shift is that of the cage, and the central atom moves against it;
 - the central feature of the mean pattern sits at the centre of the window;
+- where classes are given, each has a mean pattern, origin and mean pose of its own, so that the
+  atoms of every class move against their own kind of cage, by zero on average;
 - where the model turns or magnifies its patterns, the cage of every decoded pattern is turned and
   magnified as that of the mean pattern, and the mean rotation and the mean logarithm of the scale
   over the patches of the training are zero.
@@ -120,8 +122,9 @@ def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False
         pose=fit.pose,
         covariance=whole.T @ fit.covariance @ whole,
         mean_square=fit.mean_square,
+        given=fit.given,
     )
-    _fix_origin(model, turned.z, -1.0 if dark else 1.0)
+    _fix_origin(model, turned.content, -1.0 if dark else 1.0)
     _fix_mean_turn(model, turned)
     return turned
 
@@ -133,22 +136,30 @@ def latent_information(fit: Fit) -> Tensor:
 
 
 def _fix_origin(model: ShiftVAE, z: Tensor, polarity: float) -> None:
-    some = z[:: -(-len(z) // TEMPLATE_PATTERNS)]
     model.polarity.fill_(polarity)
+    number = model.given_class(z)
+    for kind in number.unique().tolist():
+        own = kind if model.config.given else ...
+        _fix_origin_of(model, z[number == kind], model.template[own], model.origin[own])
+
+
+def _fix_origin_of(model: ShiftVAE, z: Tensor, template: Tensor, origin: Tensor) -> None:
+    """Set mean pattern and origin, views of the model's buffers, for contents of one class."""
+    some = z[:: -(-len(z) // TEMPLATE_PATTERNS)]
     still = some.new_zeros(len(some), model.config.dimensions)
-    model.template.copy_(_at(model, some, still).mean(dim=0))
+    template.copy_(_at(model, some, still).mean(dim=0))
     if model.config.dimensions == 1:  # spectra.read_spectra says where these lie
         return
-    centre = torch.zeros_like(model.origin)
-    model.origin.copy_(feature_pixel(model.template[None], centre, model)[0])
+    centre = torch.zeros_like(origin)
+    origin.copy_(feature_pixel(template[None], centre[None], model)[0])
     for _ in range(TEMPLATE_ROUNDS):
         cage, _ = cage_position(model, some, derivative=False)
-        model.template.copy_(_at(model, some, *undone(model, cage)).mean(dim=0))
+        template.copy_(_at(model, some, *undone(model, cage)).mean(dim=0))
     some = z[:: -(-len(z) // ORIGIN_PATTERNS)]
     offset = torch.cat([_offset(model, some[rows]) for rows in batches(len(some))])
     offset = offset[offset.isfinite().all(dim=1)]
     if len(offset):
-        model.origin.copy_(offset.mean(dim=0))
+        origin.copy_(offset.mean(dim=0))
 
 
 def _turning(model: ShiftVAE, places: Tensor) -> Tensor:
@@ -162,10 +173,14 @@ def _fix_mean_turn(model: ShiftVAE, fit: Fit) -> None:
     if model.config.pose_dim == model.config.shift_dim:
         return
     hidden = [
-        cage_position(model, fit.z[rows], derivative=False)[0][:, 2:] for rows in batches(len(fit))
+        cage_position(model, fit.content[rows], derivative=False)[0][:, 2:]
+        for rows in batches(len(fit))
     ]
     turn = fit.pose[:, model.config.shift_dim :] + torch.cat(hidden)
-    model.mean_turn.copy_(turn.mean(dim=0))
+    number = model.given_class(fit.content)
+    for kind in number.unique().tolist():
+        own = kind if model.config.given else ...
+        model.mean_turn[own].copy_(turn[number == kind].mean(dim=0))
 
 
 def _offset(model: ShiftVAE, z: Tensor) -> Tensor:
@@ -178,7 +193,7 @@ def _offset(model: ShiftVAE, z: Tensor) -> Tensor:
 
 
 def _at(model: ShiftVAE, z: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
-    pattern: Tensor = model.decoder(z @ model.gauge.T, shift, turn)
+    pattern: Tensor = model.decoder(model.as_decoded(z), shift, turn)
     return pattern
 
 
@@ -204,10 +219,10 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     atoms: list[Tensor] = []
     turns: list[Tensor] = []
     for rows in batches(len(fit)):
-        z, pose, covariance = fit.z[rows], fit.pose[rows], fit.covariance[rows]
+        z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
         cage, by_latent = cage_position(model, z)
         for places, place in (
-            (wholes, _origin_in(model, cage, by_latent)),
+            (wholes, _origin_in(model, z, cage, by_latent)),
             (atoms, central_position(model, z)),
         ):
             position, by = _carried(model, pose, *place)
@@ -216,7 +231,7 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
         if turn.shape[1]:
-            turn = turn - model.mean_turn
+            turn = turn - model.of_class(model.mean_turn, z)
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
     whole, atom = _array(torch.cat(wholes)), _array(torch.cat(atoms))
     deviation = np.where(np.isfinite(atom[:, :2]), atom[:, 2:], np.nan)
@@ -246,9 +261,11 @@ def _turns(model: ShiftVAE, turn: NDArray[np.float64]) -> dict[str, NDArray[np.f
     return columns
 
 
-def _origin_in(model: ShiftVAE, cage: Tensor, by_latent: Tensor) -> tuple[Tensor, Tensor]:
+def _origin_in(
+    model: ShiftVAE, z: Tensor, cage: Tensor, by_latent: Tensor
+) -> tuple[Tensor, Tensor]:
     """Where the origin of a cage of known pose (B, C) lies, (B, 2), and the derivative."""
-    origin = model.origin.expand(len(cage), -1)
+    origin = model.of_class(model.origin, z)
     if cage.shape[1] > 2:
         origin = applied(model.turn(cage[:, 2:]), origin[..., None])[..., 0]
         by_latent = by_latent[:, :2] + _turning(model, origin) @ by_latent[:, 2:]

@@ -33,15 +33,33 @@ class Fit:
         Of pose and latents.
     mean_square : (N,) tensor
         Mean square residual in normalised intensity, weighted where the windows have weights.
+    given : (N, C) tensor or None
+        Classes that were given, as of `Windows`.
     """
 
     z: Tensor
     pose: Tensor
     covariance: Tensor
     mean_square: Tensor
+    given: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.z)
+
+    @property
+    def content(self) -> Tensor:
+        """Latents and given classes, (N, K) or (N, K + C), as the decoder takes them."""
+        return content(self.z, self.given)
+
+
+def content(z: Tensor, given: Tensor | None) -> Tensor:
+    """Put given classes (N, C) behind latents (N, K)."""
+    return z if given is None else torch.cat([z, given.to(z)], dim=1)
+
+
+def given_of(patches: Windows, rows: Tensor, device: torch.device) -> Tensor | None:
+    """Given classes (B, C) of some windows."""
+    return None if patches.given is None else patches.given[rows].to(device)
 
 
 def encode(model: ShiftVAE, patches: Windows) -> Fit:
@@ -60,9 +78,10 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
     with torch.no_grad():
         for rows in batches(len(patches)):
             x = patches.gather(rows.numpy()).to(model.variance.device)
-            q = model.encode(x)
+            given = given_of(patches, rows, x.device)
+            q = model.encode(x, given)
             sd = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
-            residual = (model.decode(q.z, q.pose) - x).flatten(1)
+            residual = (model.decode(content(q.z, given), q.pose) - x).flatten(1)
             if (weight := _root_weight(patches, rows)) is not None:
                 residual = residual * weight.to(x.device)
             pieces.append(
@@ -71,6 +90,7 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
                     pose=q.pose,
                     covariance=torch.diag_embed(sd.square()),
                     mean_square=residual.square().mean(dim=1),
+                    given=given,
                 )
             )
     return _joined(pieces)
@@ -115,7 +135,13 @@ def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
             start = torch.cat([fit.pose[rows], fit.z[rows]], dim=1)
             at, curvature, mean_square = _maximise(model, patches, rows, start)
         pieces.append(
-            Fit(z=at[:, dims:], pose=at[:, :dims], covariance=curvature, mean_square=mean_square)
+            Fit(
+                z=at[:, dims:],
+                pose=at[:, :dims],
+                covariance=curvature,
+                mean_square=mean_square,
+                given=given_of(patches, rows, at.device),
+            )
         )
         yield None
     refined = _joined(pieces)
@@ -134,7 +160,7 @@ def _maximise(
     """Maximum a posteriori (B, A + K), products of derivatives, and mean square residuals."""
     device, dims = model.variance.device, model.config.pose_dim
     x = patches.gather(rows.numpy()).to(device)
-    root_weight = _root_weight(patches, rows)
+    root_weight, given = _root_weight(patches, rows), given_of(patches, rows, device)
     precision = _precision(model)
     centre = torch.zeros_like(start)
     centre[:, :dims] = prior_centre(model, patches)[rows].to(start)
@@ -149,7 +175,8 @@ def _maximise(
     active = torch.arange(len(at), device=device)
     for _ in range(ITERATIONS):
         here = at[active]
-        pattern, by_pose, by_latent = model.linearise(here[:, dims:], here[:, :dims])
+        at_content = content(here[:, dims:], None if given is None else given[active])
+        pattern, by_pose, by_latent = model.linearise(at_content, here[:, :dims])
         residual = (x[active] - pattern).flatten(1)
         jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
         if root_weight is not None:
@@ -201,4 +228,7 @@ def _joined(pieces: list[Fit]) -> Fit:
         pose=torch.cat([piece.pose for piece in pieces]),
         covariance=torch.cat([piece.covariance for piece in pieces]),
         mean_square=torch.cat([piece.mean_square for piece in pieces]),
+        given=None
+        if pieces[0].given is None
+        else torch.cat([piece.given for piece in pieces if piece.given is not None]),
     )

@@ -28,7 +28,8 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     Parameters
     ----------
     model : ShiftVAE
-    z : (B, K) tensor
+    z : (B, K) or (B, K + C) tensor
+        Contents.
     derivative : bool
         Whether to work out the derivative.
 
@@ -40,10 +41,10 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     by_latent : (B, C, K) tensor
         Its derivative; (B, C, 0) where it is not wanted.
     """
-    away = (model.grid - model.origin).square().sum(dim=-1).sqrt()
+    away = (model.grid - model.origin[..., None, None, :]).square().sum(dim=-1).sqrt()
     cage = away > CENTRAL_RADIUS * model.config.separation_px
-    weight = torch.where(cage, 1.0, CENTRAL_WEIGHT).flatten()
-    template = model.template.flatten().expand(len(z), -1)
+    weight = model.of_class(torch.where(cage, 1.0, CENTRAL_WEIGHT), z).flatten(1)
+    template = model.of_class(model.template, z).flatten(1)
     fixed = torch.stack([template, torch.ones_like(template)], dim=1)  # (B, 2, P P)
     dims, turns = 2, model.config.pose_dim - model.config.shift_dim
     pose = torch.zeros(len(z), dims + turns, device=z.device)
@@ -81,7 +82,8 @@ def central_position(
     Parameters
     ----------
     model : ShiftVAE
-    z : (B, K) tensor
+    z : (B, K) or (B, K + C) tensor
+        Contents.
     derivative : bool
         Whether to work out the derivative.
 
@@ -96,7 +98,7 @@ def central_position(
     spread = ATOM_WINDOW * model.config.separation_px
     still = z.new_zeros(len(z), 2)
     pattern, _, by_latent = model.linearise_at(z, still, latents=derivative)
-    first = feature_pixel(pattern, model.origin, model)
+    first = feature_pixel(pattern, model.of_class(model.origin, z), model)
     pixels, rows, inside = _window_about(first, spread, model)
     weight = inside * torch.exp(-(pixels - first[:, None]).square().sum(dim=-1) / (2 * spread**2))
     values = pattern.flatten(1).gather(1, rows)
@@ -128,9 +130,9 @@ def central_position(
 
 
 def feature_pixel(pattern: Tensor, near: Tensor, model: ShiftVAE) -> Tensor:
-    """Pixel (B, 2) of the strong maximum of each pattern (B, P, P) nearest a point [px]."""
+    """Pixel (B, 2) of the strong maximum of each pattern (B, P, P) nearest points (B, 2) [px]."""
     grid = model.grid
-    away = (grid - near).square().sum(dim=-1).sqrt()
+    away = (grid - near[:, None, None]).square().sum(dim=-1).sqrt()  # (B, P, P)
     height = model.polarity * pattern
     peak = torch.nn.functional.max_pool2d(height[:, None], 3, stride=1, padding=1)[:, 0]
     central = away <= CENTRAL_RADIUS * model.config.separation_px

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.given import GIVEN, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.runs import Run
@@ -190,12 +191,15 @@ def patches_of(run: Run, image: MicroscopeImage) -> Patches:
     """
     if run.training is not None:
         return run.training.patches
-    return extract_patches(
+    patches = extract_patches(
         as_float_image(image.data),
         run.picks_yx,
         run.model.config.patch_size_px,
         normalisation=run.config.normalisation,
     )
+    if not run.model.config.given:
+        return patches
+    return with_given(patches, run.atoms[GIVEN].to_numpy(), run.model.config.given)
 
 
 def view_atom(run: Run, patches: Patches, row: int) -> AtomView | None:
@@ -218,7 +222,7 @@ def view_atom(run: Run, patches: Patches, row: int) -> AtomView | None:
     if run.fit is None or at >= len(patches) or patches.index[at] != row:
         return None
     with torch.no_grad():
-        decoded = run.model.decode(run.fit.z[at : at + 1], run.fit.pose[at : at + 1])[0]
+        decoded = run.model.decode(run.fit.content[at : at + 1], run.fit.pose[at : at + 1])[0]
     reconstruction = decoded.cpu().numpy()
     seen = patches.gather(np.array([at]))[0].numpy()
     scale, offset = patches.scale[at], patches.offset[at]

@@ -37,7 +37,9 @@ class ShiftVAE(nn.Module):
     arXiv:2106.12472). Shifts here are those of the pattern from the window's centre. The *pose*
     (A parameters) holds the invariances of the configuration in this order: shift (y, x) [px],
     rotation [rad], logarithm of the scale; rotation and scale are about the pattern's own origin,
-    ``x(r) = D(z)(exp(-l) R(-a) (r - s))``.
+    ``x(r) = D(z)(exp(-l) R(-a) (r - s))``. Where classes are given with the windows, encoder and
+    decoder know them, and each class has its own gauge: the *content* of a window is its latents,
+    followed by one column for each class, 1 in that of its own.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class ShiftVAE(nn.Module):
         self.encoder = nn.Sequential(
             pool(self.binning),
             nn.Flatten(),
-            perceptron(inputs, config.hidden, 2 * (config.pose_dim + latents)),
+            perceptron(inputs + len(config.given), config.hidden, 2 * (config.pose_dim + latents)),
         )
         fourier = FourierDecoder if config.dimensions == 2 else FourierLine
         self.decoder: FourierLine | FourierDecoder | CoordinateDecoder = (
@@ -77,16 +79,18 @@ class ShiftVAE(nn.Module):
         self.register_buffer("gauge", torch.eye(latents))  # signed permutation of the latents
         self.register_buffer("pose_prior", torch.tensor(config.pose_priors), persistent=False)
         self.register_buffer("grid", pixel_grid(config.window), persistent=False)
-        # Set by gauge.fix_gauge: mean pattern, its central feature [px], maximum or minimum.
+        # Set by gauge.fix_gauge: mean pattern, its central feature [px], maximum or minimum. Of
+        # each given class, where there are some.
         self.template: Tensor
         self.origin: Tensor
         self.polarity: Tensor
-        self.register_buffer("template", torch.zeros(config.window))
-        self.register_buffer("origin", torch.zeros(config.dimensions))
+        each = (len(config.given),) if config.given else ()
+        self.register_buffer("template", torch.zeros(*each, *config.window))
+        self.register_buffer("origin", torch.zeros(*each, config.dimensions))
         self.register_buffer("polarity", torch.ones(()))
         if turns := config.pose_dim - config.shift_dim:
             self.mean_turn: Tensor  # rotation [rad], log scale of the patches it was trained on
-            self.register_buffer("mean_turn", torch.zeros(turns))
+            self.register_buffer("mean_turn", torch.zeros(*each, turns))
         self.classes = ClassPrior(config.classes, latents) if config.classes else None
         if generator is not None:
             self._initialise(generator)
@@ -100,9 +104,15 @@ class ShiftVAE(nn.Module):
                 if layer.bias is not None:
                     layer.bias.uniform_(-bound, bound, generator=generator)
 
-    def encode(self, patches: Tensor) -> Encoded:
-        """Approximate posterior of normalised windows (B, *W)."""
-        mean, log_sd = self.encoder(patches[:, None]).chunk(2, dim=1)
+    def encode(self, patches: Tensor, given: Tensor | None = None) -> Encoded:
+        """Approximate posterior of normalised windows (B, *W), of given classes (B, C)."""
+        *binned, network = self.encoder
+        seen = patches[:, None]
+        for layer in binned:
+            seen = layer(seen)
+        if given is not None:
+            seen = torch.cat([seen, given], dim=1)
+        mean, log_sd = network(seen).chunk(2, dim=1)
         log_sd = log_sd.clamp(-8.0, 3.0) - 2.0  # starts narrow, so that the mean is learned first
         pose = self.config.pose_dim
         return Encoded(
@@ -127,11 +137,30 @@ class ShiftVAE(nn.Module):
         scale = values[:, -1] if "scale" in self.config.invariances else zero
         return torch.stack([rotation, scale], 1)
 
+    def given_class(self, content: Tensor) -> Tensor:
+        """Number (B,) of the given class of each content; the first where it is not told."""
+        told = content[:, self.config.latent_dim :]
+        return told.argmax(dim=1) if told.shape[1] else told.new_zeros(len(told)).long()
+
+    def of_class(self, values: Tensor, content: Tensor) -> Tensor:
+        """Choose for each content (B, ...) what belongs to its class, of the buffers of gauges."""
+        if not self.config.given:
+            return values.expand(len(content), *values.shape)
+        return values[self.given_class(content)]
+
+    def as_decoded(self, content: Tensor) -> Tensor:
+        """Contents (B, K + C), or latents (B, K) of the first class, as the decoder has them."""
+        z = content[:, : self.config.latent_dim] @ self.gauge.T
+        if not self.config.given:
+            return z
+        told = nn.functional.one_hot(self.given_class(content), len(self.config.given))
+        return torch.cat([z, told.to(z)], dim=1)
+
     def decode(self, z: Tensor, pose: Tensor | None = None) -> Tensor:
-        """Normalised windows (B, *W) of latents (B, K) and poses (B, A), by default all zero."""
+        """Normalised windows (B, *W) of contents and of poses (B, A), by default all zero."""
         if pose is None:
             pose = z.new_zeros(len(z), self.config.pose_dim)
-        pattern: Tensor = self.decoder(z @ self.gauge.T, *self.placed(pose))
+        pattern: Tensor = self.decoder(self.as_decoded(z), *self.placed(pose))
         return pattern
 
     def residual(
@@ -148,7 +177,7 @@ class ShiftVAE(nn.Module):
         if isinstance(self.decoder, CoordinateDecoder) and looked_at < pixels:
             order = torch.randperm(pixels, generator=generator, device=flat.device)
             some = order[:looked_at]
-            found = self.decoder.at_pixels(some, z @ self.gauge.T, *self.placed(pose))
+            found = self.decoder.at_pixels(some, self.as_decoded(z), *self.placed(pose))
             return found - flat[:, some], some
         return self.decode(z, pose).flatten(1) - flat, slice(None)
 
@@ -166,7 +195,7 @@ class ShiftVAE(nn.Module):
     ) -> Linearised:
         """Return the same for any shift (B, D), with the derivatives by that alone."""
         pattern, by_shift, by_latent = self.decoder.linearise(
-            z @ self.gauge.T, shift, turn, latents=latents
+            self.as_decoded(z), shift, turn, latents=latents
         )
         if latents:
             by_latent = torch.einsum("bk...,kl->bl...", by_latent, self.gauge)

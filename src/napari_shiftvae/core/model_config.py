@@ -9,6 +9,7 @@ from napari_shiftvae.core.errors import InputError
 
 DecoderKind = Literal["fourier", "coordinate"]
 Invariance = Literal["shift", "rotation", "scale"]
+MOST_GIVEN = 64
 INVARIANCES: tuple[Invariance, ...] = ("shift", "rotation", "scale")
 
 
@@ -59,6 +60,9 @@ class ModelConfig:
         Standard deviation of the prior of the scale's natural logarithm.
     classes : int
         Number of classes that are learned with the model; 0 for none.
+    given : tuple of str
+        Names of the classes that are given with the windows, such as sublattices: each has
+        patterns of its own for the same latents. None by default.
     """
 
     patch_size_px: int
@@ -73,6 +77,7 @@ class ModelConfig:
     rotation_prior_rad: float = 0.3
     scale_prior: float = 0.1
     classes: int = 0
+    given: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -94,8 +99,19 @@ class ModelConfig:
         if self.decoder not in ("fourier", "coordinate"):
             raise InputError(f"decoder is {self.decoder!r}: choose 'fourier' or 'coordinate'.")
         object.__setattr__(self, "invariances", ordered_invariances(self.invariances))
+        object.__setattr__(self, "given", tuple(self.given))
+        different = {name for name in self.given if isinstance(name, str) and name}
+        if len(different) != len(self.given) or len(different) == 1 or len(different) > MOST_GIVEN:
+            raise InputError(
+                f"given is {self.given!r}: name 2 to {MOST_GIVEN} different classes, or none."
+            )
         if self.dimensions == 1 and not {*self.invariances} <= {"shift"}:
             raise InputError("Spectra cannot be rotated or scaled: choose shift, or none.")
+
+    @property
+    def content_dim(self) -> int:
+        """Number of latents, and of the columns that tell the given class."""
+        return self.latent_dim + len(self.given)
 
     @property
     def window(self) -> tuple[int, ...]:

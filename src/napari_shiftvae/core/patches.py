@@ -42,6 +42,8 @@ class Patches:
         ``"duplicate"``, or ``""`` for the N picks that have one.
     offset, scale : (N,) float32 arrays
         Intensities are handed out as ``(pixel - offset) / scale``.
+    given : (N, C) float32 tensor or None
+        Given class of each window, 1 in the column of its own.
     """
 
     frames: NDArray[np.float32]
@@ -53,6 +55,7 @@ class Patches:
     set_aside: NDArray[np.str_]
     offset: NDArray[np.float32]
     scale: NDArray[np.float32]
+    given: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)

@@ -67,7 +67,7 @@ def reconstruct(run: Run, patches: Patches, pixels: Pixels) -> Reconstruction:
     step = np.arange(size)
     for rows in batches(len(patches)):
         with torch.no_grad():
-            decoded = run.model.decode(run.fit.z[rows], run.fit.pose[rows]).cpu().numpy()
+            decoded = run.model.decode(run.fit.content[rows], run.fit.pose[rows]).cpu().numpy()
         own = rows.numpy()
         decoded = decoded * patches.scale[own, None, None] + patches.offset[own, None, None]
         y = (patches.corner_yx[own, :1] + step)[:, :, None]  # (B, P, 1)

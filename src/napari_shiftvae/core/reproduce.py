@@ -20,15 +20,15 @@ The image was {name}. Made by napari-shiftvae {version} with torch {torch}; the 
 the same machine give the same digits, others the same numbers to within rounding.
 """
 
-import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 
 from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import Calibration, checksum, read_image
 from napari_shiftvae.core.runfile import atoms_csv
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -47,12 +47,12 @@ def main() -> int:
     if checksum(image.data) != SHA256:
         sys.exit(f"{{image.path}} is not the image that was analysed")
     calibration = PIXEL_SIZE_NM and Calibration(pixel_size_nm=PIXEL_SIZE_NM)
-    with (HERE / "atoms.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    picks = np.array([[float(row["y_px"]), float(row["x_px"])] for row in rows])
+    atoms = pd.read_csv(HERE / "atoms.csv", dtype=str, keep_default_na=False)
+    picks, told = atoms[["y_px", "x_px"]].to_numpy().astype(float), Told.of_table(atoms)
     if STOPPED_AT is not None:
         train.REPORT_EVERY_S = 0.0  # so that the step is not missed
-    steps = analyse(replace(image, calibration=calibration), CONFIG, positions_yx=picks)
+    image = replace(image, calibration=calibration)
+    steps = analyse(image, CONFIG, positions_yx=picks, given=told.given, labels=told.labels)
     answer = None
     while True:
         try:

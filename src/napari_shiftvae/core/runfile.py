@@ -28,6 +28,7 @@ from safetensors.torch import save as save_tensors
 
 from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.given import GIVEN
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.paused import check_paused, pause
 from napari_shiftvae.core.runs import ImageInfo, Run, summary
@@ -338,7 +339,8 @@ def _model(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) ->
 
 def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path) -> pd.DataFrame:
     header = content.split(b"\n", 1)[0].decode().strip().split(",")
-    numbers = [name for name in header if name != "set_aside"]
+    words = {"set_aside", GIVEN} & set(header)
+    numbers = [name for name in header if name not in words]
     latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
     if len(set(header)) < len(header) or not {*columns, *latents} <= set(header):
         raise _refused(path, "its table of atoms lacks columns")
@@ -347,6 +349,6 @@ def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path
         io.BytesIO(content),
         keep_default_na=False,
         na_values={name: [""] for name in numbers if name not in exact},
-        dtype=dict.fromkeys(numbers, np.float64) | dict.fromkeys((*exact, "set_aside"), object),
+        dtype=dict.fromkeys(numbers, np.float64) | dict.fromkeys((*exact, *words), object),
     )
     return table.assign(**{name: [float(value) for value in table[name]] for name in exact})

@@ -107,7 +107,7 @@ def _quadratic(model: ShiftVAE, patches: Windows, fit: Fit) -> _Quadratic:
     pieces = []
     for rows in batches(len(fit)):
         pose, z = fit.pose[rows], fit.z[rows]
-        pattern, by_pose, by_latent = model.linearise(z, pose)
+        pattern, by_pose, by_latent = model.linearise(fit.content[rows], pose)
         residual = (patches.gather(rows.numpy()).to(device) - pattern).flatten(1)
         jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
         if patches.weight is not None:

@@ -59,6 +59,11 @@ class Spectra:
         """Centre of the shift's prior, (N, 1): zero."""
         return np.zeros((len(self), 1))
 
+    @property
+    def given(self) -> None:
+        """Spectra have no given classes."""
+        return
+
     def gather(self, rows: ArrayLike | slice = slice(None)) -> torch.Tensor:
         """Copy some normalised spectra, (B, W)."""
         rows = rows if isinstance(rows, slice) else np.asarray(rows)

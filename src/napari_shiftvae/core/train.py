@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_shiftvae.core.bound import judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.infer import given_of
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
 from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
@@ -198,6 +199,7 @@ def train(
             weight=None if weight is None else weight[rows].to(device),
             pairs=pairs,
             label=label[rows].to(device),
+            given=given_of(patches, rows, device),
         )
         if model.classes is not None:
             variance[rows] = (2 * encoded.log_sd_z.detach()).exp().cpu()
@@ -248,9 +250,10 @@ def _step(
     weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
     label: torch.Tensor,
+    given: torch.Tensor | None,
 ) -> tuple[torch.Tensor, Encoded]:
     """One step of Adam; returns loss, mean square residual, KL of pose and of each latent."""
-    encoded = model.encode(x)
+    encoded = model.encode(x, given)
     extra: torch.Tensor | float = 0.0
     if pairs is not None:
         z, log_sd, extra = settle(
@@ -269,6 +272,7 @@ def _step(
         centre=centre,
         weight=weight,
         label=label,
+        given=given,
         kl_weights=(config.kl_shift, config.kl_content),
         step=state.step,
     )

@@ -23,6 +23,8 @@ class Windows(Protocol):
     weight : tensor or None
         Weight of each value in the likelihood, (N, *W) or (N, 1 ...); None where all are alike.
         The variance of the noise is that of the model over this.
+    given : tensor or None
+        Given class of each window, (N, C), 1 in the column of its own; None where there are none.
     """
 
     @property
@@ -33,6 +35,8 @@ class Windows(Protocol):
     def scale(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property
     def weight(self) -> torch.Tensor | None: ...  # noqa: D102
+    @property
+    def given(self) -> torch.Tensor | None: ...  # noqa: D102
     def __len__(self) -> int: ...
     def gather(self, rows: ArrayLike | slice = ...) -> torch.Tensor:
         """Copy the normalised values of some windows, (B, *W)."""

@@ -1,0 +1,138 @@
+"""What is told of atoms beside their places: classes that a model is conditional on, and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.train_config import FEWEST_PATCHES
+
+__all__ = ["GIVEN", "LABEL", "Told", "given_names", "some_patches", "with_given"]
+
+GIVEN = "given_class"  # column of the table of atoms
+LABEL = "label"  # column of the same: number of the class that an atom is known to be of
+NO_CLASS = "no class"  # why an atom of no given class is set aside
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Told:
+    """What is told of the M picks of an analysis.
+
+    Attributes
+    ----------
+    given : (M,) array of str or None
+        Class that the model is conditional on; "" for atoms that are to be set aside.
+    labels : (M,) int array or None
+        Class that is known of an atom, of those that are learned; -1 where it is not.
+    """
+
+    given: NDArray[np.str_] | None = None
+    labels: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of_picks(cls, picks: int, given: ArrayLike | None, labels: ArrayLike | None) -> Told:
+        """Check that there is one of each for every pick.
+
+        Examples
+        --------
+        >>> Told.of_picks(3, [2, 1, 1], None).given.tolist()
+        ['2', '1', '1']
+        """
+        words = None if given is None else np.asarray(given).astype(str)
+        numbers = None if labels is None else np.asarray(labels)
+        if words is not None and words.shape != (picks,):
+            raise InputError(
+                f"given has the shape {words.shape}; give one class for each of the {picks} atoms."
+            )
+        if numbers is not None and (numbers.shape != (picks,) or numbers.dtype.kind not in "iu"):
+            raise InputError(
+                f"labels has the shape {numbers.shape}; give one whole number for each of the "
+                f"{picks} atoms, -1 where the class is not known."
+            )
+        return cls(given=words, labels=None if numbers is None else numbers.astype(np.int64))
+
+    @classmethod
+    def of_table(cls, atoms: pd.DataFrame) -> Told:
+        """Read it from the table of a run."""
+        labels, given = None, None
+        if LABEL in atoms:
+            labels = pd.to_numeric(atoms[LABEL], errors="coerce").fillna(-1).to_numpy(np.int64)
+        if GIVEN in atoms:
+            given = atoms[GIVEN].to_numpy().astype(str)
+        return cls(given=given, labels=labels)
+
+    def into(self, atoms: pd.DataFrame) -> pd.DataFrame:
+        """Add it to the table of a run, before the last column."""
+        table, place = atoms.copy(), len(atoms.columns) - 1
+        if self.given is not None:
+            table.insert(place, GIVEN, self.given.astype(object))
+        if self.labels is not None:
+            table.insert(place, LABEL, np.where(self.labels < 0, np.nan, self.labels))
+        return table
+
+
+def given_names(given: NDArray[np.str_]) -> tuple[str, ...]:
+    """Names of the classes there are, sorted; there must be two.
+
+    Raises
+    ------
+    InputError
+        If there are fewer, or one has too few atoms to learn from.
+    """
+    names, counts = np.unique(given[given != ""], return_counts=True)
+    if len(names) < 2:
+        there = f"only one class ({names[0]})" if len(names) else "no class"
+        raise InputError(
+            f"The atoms have {there}: group them into sublattices first, or make the model "
+            "conditional on nothing."
+        )
+    if counts.min() < FEWEST_PATCHES:
+        name = names[counts.argmin()]
+        raise InputError(
+            f"Class {name} has {counts.min()} atoms and the model needs at least {FEWEST_PATCHES} "
+            "of each: put it together with another, or leave its atoms without a class."
+        )
+    return tuple(names.tolist())
+
+
+def with_given(patches: Patches, given: ArrayLike, names: Sequence[str]) -> Patches:
+    """Tell the class of every window; atoms of none are set aside.
+
+    Parameters
+    ----------
+    patches : Patches
+        N windows of M picks.
+    given : (M,) array-like of str
+    names : sequence of str
+        The C classes of the model.
+
+    Returns
+    -------
+    Patches
+    """
+    words = np.asarray(given).astype(str)
+    told = words[patches.index, None] == np.asarray(names)  # (N, C)
+    known = told.any(axis=1)
+    if not known.any():
+        raise InputError(
+            f"No atom is of a class that the model knows ({', '.join(names)}): name them so."
+        )
+    set_aside = patches.set_aside.copy()
+    set_aside[patches.index[~known]] = NO_CLASS
+    patches = replace(patches, set_aside=set_aside, given=torch.from_numpy(told.astype(np.float32)))
+    return some_patches(patches, np.flatnonzero(known))
+
+
+def some_patches(patches: Patches, rows: NDArray[np.int64]) -> Patches:
+    """Keep some windows (B,), in order."""
+    names = ("frame", "corner_yx", "remainder_yx_px", "index", "offset", "scale")
+    kept = {name: getattr(patches, name)[rows] for name in names}
+    given = None if patches.given is None else patches.given[rows]
+    return replace(patches, **kept, given=given)
