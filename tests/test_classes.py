@@ -8,6 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.classes import LABEL_WEIGHT, ClassPrior, Labels, class_of
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.runfile import load_run, save_run
@@ -129,10 +130,12 @@ def test_classes_are_asked_for_in_words():
     rows = np.arange(3)
     assert Labels.of_picks(None, 2, rows) is None
     assert Labels.of_picks(np.array([1, 0, -1]), 2, rows[1:]).number.tolist() == [0, -1]
-    with pytest.raises(InputError, match=r"labels has the shape \(3,\); give one whole number for"):
-        Labels.of_picks([0, 1, -1], 4, 2, rows)
+    with pytest.raises(InputError, match=r"labels has the shape \(3,\); give one name or whole"):
+        Told.of_picks(4, None, [0, 1, -1])
     with pytest.raises(InputError, match="labels reach from -1 to 2; with 2 classes give -1"):
-        Labels.of_picks([0, 2, -1], 3, 2, rows)
+        Labels.of_picks(np.array([0, 2, -1]), 2, rows)
+    with pytest.raises(InputError, match="There are labels and no classes to learn"):
+        Labels.of_picks(np.array([0, 1, -1]), 0, rows)
     with pytest.raises(InputError, match="classes is 17"):
         AnalysisConfig(classes=17)
     model = ShiftVAE(ModelConfig(patch_size_px=16, separation_px=8))

@@ -15,9 +15,6 @@ from napari_shiftvae import __version__, cli_atoms, cli_model, cli_runs
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.spectra_run import SpectraRun
@@ -129,6 +126,7 @@ def _run(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.analyse import analyse
     from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
     from napari_shiftvae.core.images import read_image
+    from napari_shiftvae.core.positions import read_positions
 
     _check_output(options.output)
     if options.spectra is not None:
@@ -139,15 +137,19 @@ def _run(options: argparse.Namespace) -> None:
             f"--positions and --sampling {options.sampling} exclude each other: leave one out."
         )
     image = _calibrated(read_image(options.image), options)
-    positions = None if options.positions is None else _positions(options.positions)
-    config = cli_model.config_from(options)
+    table = None if options.positions is None else read_positions(options.positions)
+    given = cli_model.column(table, options.condition, "--condition")
+    labels = cli_model.column(table, options.labels, "--labels")
+    config = cli_model.config_from(options, labels)
     checkpoint = checkpoint_beside(options.output)
     resume = cli_runs.to_resume(options, checkpoint)
     steps = with_checkpoints(
         analyse(
             image,
             config if resume is None else resume.config,
-            positions_yx=positions,
+            positions_yx=None if table is None else table[["y_px", "x_px"]].to_numpy(),
+            given=given,
+            labels=labels,
             resume=resume,
         ),
         checkpoint,
@@ -238,12 +240,6 @@ def _calibration(size_nm: float) -> Calibration:
     from napari_shiftvae.core.images import Calibration
 
     return Calibration(pixel_size_nm=(size_nm, size_nm))
-
-
-def _positions(path: Path) -> NDArray[np.float64]:
-    from napari_shiftvae.core.positions import read_positions
-
-    return read_positions(path)[["y_px", "x_px"]].to_numpy()
 
 
 def _atoms(options: argparse.Namespace) -> None:

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
     from napari_shiftvae.core.settings import AnalysisConfig
 
-ONLY_IMAGES = ("positions", "count", "patch_size", "pixel_size", "resume")
+ONLY_IMAGES = (
+    *("positions", "count", "patch_size", "pixel_size", "resume", "labels", "condition"),
+)
 
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
@@ -26,6 +32,18 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--classes", type=int, default=0, metavar="C", help="learned with the model")
     run.add_argument(
+        "--labels",
+        metavar="COLUMN",
+        help="of --positions: names of the classes of a few atoms, from which the others' are "
+        "learned; empty for the others",
+    )
+    run.add_argument(
+        "--condition",
+        metavar="COLUMN",
+        help="of --positions: a class of each atom, such as its sublattice, which has patterns "
+        "and a cage of its own",
+    )
+    run.add_argument(
         "--smoothness", type=float, default=0.0, metavar="WEIGHT", help="of latents; 1 is a start"
     )
     run.add_argument(
@@ -39,7 +57,22 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
     )
 
 
-def config_from(options: argparse.Namespace) -> AnalysisConfig:
+def column(table: pd.DataFrame | None, name: str | None, option: str) -> NDArray[np.str_] | None:
+    """Words (M,) in a column of the table of positions, "" where nothing is said."""
+    if name is None:
+        return None
+    if table is None:
+        raise InputError(f"{option} names a column of --positions: give both.")
+    if name not in table:
+        others = ", ".join(str(one) for one in table if one not in ("y_px", "x_px", "t"))
+        raise InputError(
+            f"The positions have no column {name}: {option} can be {others or 'none of theirs'}."
+        )
+    words = table[name].astype(object)
+    return words.where(words.notna(), "").to_numpy().astype(str)
+
+
+def config_from(options: argparse.Namespace, labels: NDArray[np.str_] | None) -> AnalysisConfig:
     """Put the options together."""
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
@@ -53,7 +86,7 @@ def config_from(options: argparse.Namespace) -> AnalysisConfig:
         latent_dim=options.latent_dim,
         decoder=options.decoder,
         invariances=() if names == ["none"] else tuple(names),  # type: ignore[arg-type]
-        classes=options.classes,
+        classes=options.classes or (0 if labels is None else max(2, len(set(labels) - {""}))),
         train=TrainConfig(
             epochs=options.epochs,
             seed=options.seed,
@@ -75,7 +108,7 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
         raise InputError(
             f"--{given[0].replace('_', '-')} is for images: leave it out where there is --spectra."
         )
-    config = config_from(options)
+    config = config_from(options, None)
     if set(config.invariances) - {"shift"}:
         raise InputError("Spectra have no rotation and no scale: leave --invariances at shift.")
     signals = read_signals(options.image)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_shiftvae.cli_model import column
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ def add_encode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="RUN2", help="*.shiftvae")
     parser.add_argument(
         "--positions", type=Path, metavar="CSV", help="atoms to use, with columns y_px,x_px"
+    )
+    parser.add_argument(
+        "--condition",
+        metavar="COLUMN",
+        help="of --positions: class of each atom, where the model has such; else the likeliest",
     )
     parser.add_argument(
         "--resample", action="store_true", help="to the pixel size the model was trained with"
@@ -118,13 +124,12 @@ def encoding(
     from napari_shiftvae.core.runfile import load_run
 
     run = load_run(options.run)
-    positions = None
-    if options.positions is not None:
-        positions = read_positions(options.positions)[["y_px", "x_px"]].to_numpy()
+    table = None if options.positions is None else read_positions(options.positions)
     return encode_image(
         run,
         image,
-        positions,
+        None if table is None else table[["y_px", "x_px"]].to_numpy(),
+        given=column(table, options.condition, "--condition"),
         resample=options.resample,
         own_intensity=options.own_intensity,
         device=options.device,

@@ -163,7 +163,7 @@ class Order:
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     """Analyse an image, and have its decoder drawn."""
-    from napari_shiftvae.core.analyse import analyse, choose_device
+    from napari_shiftvae.core.analyse import choose_device
     from napari_shiftvae.core.checkpoint import Autosave, autosaved
     from napari_shiftvae.core.manifold import decoder_grid
 
@@ -173,9 +173,8 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         # the same as the command line knows, even if Run was pressed before the file was read
         image = replace(image, calibration=calibration_in(image.path)[1])
     stop = yield Started(device=str(choose_device(order.device)))
-    positions = None if order.picks is None else order.picks.positions_yx
     where = Autosave.of(image.name)
-    steps = autosaved(analyse(image, config, positions_yx=positions, resume=order.resume), where)
+    steps = autosaved(_steps(order, image, config), where)
     try:
         progress = next(steps)
         while True:
@@ -186,6 +185,31 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         run = end.value
     saved = where.finished if where.finished.exists() else None
     return Finished(run=run, grid=decoder_grid(run, GRID_SIDE), saved=saved)
+
+
+def _steps(
+    order: Order, image: MicroscopeImage, config: AnalysisConfig
+) -> Generator[Progress, str | None, Run]:
+    """Analyse an image with what the sublattices of the Atoms tab are to the model."""
+    from napari_shiftvae.core.analyse import analyse
+
+    picks, use = order.picks, order.train.sublattices
+    given = labels = None
+    if use != "ignored" and order.resume is None:  # a run that goes on keeps its own
+        if picks is None or not picks.sublattices:
+            raise InputError(
+                "The atoms are in no sublattices: group them in the Atoms tab, or name some there; "
+                "or choose under Train that sublattices are ignored."
+            )
+        if use == "given":
+            given = picks.sublattice
+        else:
+            labels = picks.sublattice
+            config = replace(config, classes=max(config.classes, len(picks.sublattices), 2))
+    positions = None if picks is None else picks.positions_yx
+    return analyse(
+        image, config, positions_yx=positions, given=given, labels=labels, resume=order.resume
+    )
 
 
 def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:

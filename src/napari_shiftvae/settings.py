@@ -45,6 +45,9 @@ class TrainSettings:
         What is taken out of the latents; none makes a plain autoencoder.
     classes : int
         Classes of atoms that are learned with the model; 0 for none.
+    sublattices : {"ignored", "given", "examples"}
+        What those of the Atoms tab are to the model: nothing; classes with patterns and a cage of
+        their own; or examples of the classes that it learns.
     smoothness : float
         Weight of the condition that neighbours have similar latents; 0 for none.
     edge_preserving : bool
@@ -64,6 +67,7 @@ class TrainSettings:
     latent_dim: int = 2
     invariances: tuple[Literal["shift", "rotation", "scale"], ...] = ("shift",)
     classes: int = 0
+    sublattices: Literal["ignored", "given", "examples"] = "ignored"
     smoothness: float = 0.0
     edge_preserving: bool = True
     decoder: Literal["fourier", "coordinate"] = "fourier"

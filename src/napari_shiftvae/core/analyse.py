@@ -156,9 +156,9 @@ def analyse(
     given : (M,) array-like of str or int, optional
         Class of each of these picks, such as its sublattice; "" for those to set aside. The model
         is conditional on it: every class has patterns and a cage of its own.
-    labels : (M,) int array-like, optional
+    labels : (M,) array-like of int or str, optional
         Of the classes that are learned with the model, that of each pick, from 0; -1 where it is
-        not known. Needs `config.classes`.
+        not known. Names are numbered in order, "" where it is not known. Needs `config.classes`.
     resume : Run, optional
         A stopped run of the same image to train on, with its own picks and model; of `config`
         only how to train and refine is used.

@@ -69,6 +69,8 @@ class Labels:
         """
         if number is None:
             return None
+        if not classes:
+            raise InputError("There are labels and no classes to learn: set classes to 2 or more.")
         if not (number.min() >= -1 and number.max() < classes):
             raise InputError(
                 f"labels reach from {number.min()} to {number.max()}; with {classes} classes give "

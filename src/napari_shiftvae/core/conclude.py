@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,9 +71,13 @@ def conclude(
         separation_px=model.config.separation_px,
     )
     atoms = atoms_table(picks_yx, patches, reading, image.calibration)
+    if told is not None:
+        atoms = told.into(atoms)
+        sentences = (*diagnostics.sentences, *told.sentences)
+        diagnostics = replace(diagnostics, sentences=sentences)
     one_scale = config.normalisation != "patch"
     return Run(
-        atoms=atoms if told is None else told.into(atoms),
+        atoms=atoms,
         model=model,
         config=config,
         image=ImageInfo.of(image),

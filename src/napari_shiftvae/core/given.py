@@ -31,32 +31,42 @@ class Told:
         Class that the model is conditional on; "" for atoms that are to be set aside.
     labels : (M,) int array or None
         Class that is known of an atom, of those that are learned; -1 where it is not.
+    names : tuple of str
+        What the classes are called that labels were given for.
     """
 
     given: NDArray[np.str_] | None = None
     labels: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of_picks(cls, picks: int, given: ArrayLike | None, labels: ArrayLike | None) -> Told:
-        """Check that there is one of each for every pick.
+        """Check that there is one of each for every pick; words for labels are numbered.
 
         Examples
         --------
-        >>> Told.of_picks(3, [2, 1, 1], None).given.tolist()
-        ['2', '1', '1']
+        >>> told = Told.of_picks(3, [2, 1, 1], ["", "old", "new"])
+        >>> told.given.tolist(), told.labels.tolist(), told.names
+        (['2', '1', '1'], [-1, 1, 0], ('new', 'old'))
         """
         words = None if given is None else np.asarray(given).astype(str)
-        numbers = None if labels is None else np.asarray(labels)
         if words is not None and words.shape != (picks,):
             raise InputError(
                 f"given has the shape {words.shape}; give one class for each of the {picks} atoms."
             )
-        if numbers is not None and (numbers.shape != (picks,) or numbers.dtype.kind not in "iu"):
+        if labels is None:
+            return cls(given=words)
+        numbers, names = np.asarray(labels), ()
+        if numbers.dtype.kind in "UOT":
+            different, numbers = np.unique(numbers.astype(str), return_inverse=True)
+            names = tuple(different[different != ""].tolist())
+            numbers = numbers - int(different[0] == "")  # "" comes first
+        if numbers.shape != (picks,) or numbers.dtype.kind not in "iu":
             raise InputError(
-                f"labels has the shape {numbers.shape}; give one whole number for each of the "
-                f"{picks} atoms, -1 where the class is not known."
+                f"labels has the shape {numbers.shape}; give one name or whole number for each of "
+                f'the {picks} atoms, "" or -1 where the class is not known.'
             )
-        return cls(given=words, labels=None if numbers is None else numbers.astype(np.int64))
+        return cls(given=words, labels=numbers.astype(np.int64), names=names)
 
     @classmethod
     def of_table(cls, atoms: pd.DataFrame) -> Told:
@@ -67,6 +77,14 @@ class Told:
         if GIVEN in atoms:
             given = atoms[GIVEN].to_numpy().astype(str)
         return cls(given=given, labels=labels)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was told, in words."""
+        if not self.names:
+            return ()
+        named = ", ".join(f"{number} {name}" for number, name in enumerate(self.names))
+        return (f"Classes, by the labels: {named}.",)
 
     def into(self, atoms: pd.DataFrame) -> pd.DataFrame:
         """Add it to the table of a run, before the last column."""

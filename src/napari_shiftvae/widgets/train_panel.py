@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyqtgraph as pg
@@ -33,6 +33,11 @@ INVARIANCES = {
     "shift": "Patterns that differ only in where they lie get the same latents.",
     "rotation": "The same for patterns that are turned; the atoms get a column 'rotation_rad'.",
     "scale": "The same for patterns of different size; the atoms get a column 'scale'.",
+}
+SUBLATTICES: dict[str, Literal["ignored", "given", "examples"]] = {
+    "ignored": "ignored",
+    "own patterns": "given",
+    "examples of classes": "examples",
 }
 
 
@@ -71,6 +76,13 @@ class TrainForm(QWidget):
             auto=True,
         )
         self.classes.setSpecialValueText("none")
+        self.sublattices = choice(
+            list(SUBLATTICES),
+            "What the sublattices of the Atoms tab are to the model. own patterns: each has "
+            "patterns of its own, and its atoms move against their own kind of cage. examples of "
+            "classes: name about five atoms of each kind there; the others are sorted into these "
+            "classes while the model is trained.",
+        )
         self.smoothness = real(
             0.0,
             1000.0,
@@ -133,7 +145,8 @@ class TrainForm(QWidget):
             field.valueChanged.connect(self._on_changed)
         for box in (*self.invariances.values(), self.edges):
             box.toggled.connect(self._on_changed)
-        self.decoder.currentIndexChanged.connect(self._on_changed)
+        for menu in (self.decoder, self.sublattices):
+            menu.currentIndexChanged.connect(self._on_changed)
         self.setValue(TrainSettings())
 
     def _lay_out(self) -> None:
@@ -146,6 +159,7 @@ class TrainForm(QWidget):
         more = rows(advanced)
         more.addRow("Decoder", self.decoder)
         more.addRow("Smoothness", in_line(self.smoothness, self.edges))
+        more.addRow("Sublattices", self.sublattices)
         more.addRow("Classes", self.classes)
         more.addRow("Shift prior", self.shift_prior)
         more.addRow("KL weight, shift", self.kl_shift)
@@ -163,6 +177,7 @@ class TrainForm(QWidget):
             latent_dim=self.latent_dim.value(),
             invariances=tuple(name for name, box in self.invariances.items() if box.isChecked()),
             classes=optional(self.classes) or 0,
+            sublattices=SUBLATTICES[self.sublattices.currentText()],
             smoothness=self.smoothness.value(),
             edge_preserving=self.edges.isChecked(),
             decoder=self.decoder.currentText(),
@@ -183,6 +198,8 @@ class TrainForm(QWidget):
             for name, box in self.invariances.items():
                 box.setChecked(name in settings.invariances)
             set_optional(self.classes, settings.classes or None)
+            names = {value: name for name, value in SUBLATTICES.items()}
+            self.sublattices.setCurrentText(names[settings.sublattices])
             self.smoothness.setValue(settings.smoothness)
             self.edges.setChecked(settings.edge_preserving)
             self.decoder.setCurrentText(settings.decoder)
