@@ -88,6 +88,21 @@ def test_positions_can_be_given(run, second):
     np.testing.assert_array_equal(made.picks_yx, picks)
 
 
+def test_classes_are_those_of_the_model(first):
+    """Whatever shares they have in the image that is read."""
+    config = AnalysisConfig(classes=2, train=TrainConfig(epochs=100))
+    run = finish(analyse(as_image(first.image), config))
+    again = finish(encode_image(run, as_image(first.image)))
+    agree = again.atoms["class"] == run.atoms["class"]
+    assert agree.mean() > 0.98
+    rare = run.atoms[(run.atoms["class"] == 1) & run.used]
+    picks = rare[["y_px", "x_px"]].to_numpy()
+    with pytest.warns(UserWarning, match="intensities of made"):
+        alone = finish(encode_image(run, as_image(first.image), picks))
+    assert (alone.atoms["class"] == 1).mean() > 0.98
+    np.testing.assert_array_equal(list(alone.atoms.columns), list(run.atoms.columns))
+
+
 def test_encoded_run_survives_its_file(run, second, tmp_path):
     made = finish(encode_image(run, as_image(second.image, "second")))
     loaded = load_run(save_run(made, tmp_path / "made"))

@@ -74,11 +74,11 @@ def test_interrupted_sequence_goes_on_without_repeating_frames(stack, whole, tmp
             break
     steps.close()
     encoded = []
-    original = sequence.encode_image
+    original = sequence.encode_steps
     monkeypatch.setattr(
         sequence,
-        "encode_image",
-        lambda run, image: encoded.append(image.name) or original(run, image),
+        "encode_steps",
+        lambda run, image, *more: encoded.append(image.name) or original(run, image, *more),
     )
     again = finish(steps_of(stack, tmp_path))
     assert encoded == ["frame 2", "frame 3"]
@@ -95,6 +95,67 @@ def test_interrupted_training_goes_on(stack, whole, tmp_path):
     again = finish(steps_of(stack, tmp_path))
     pd.testing.assert_frame_equal(again.atoms, result.atoms, check_dtype=False)
     assert not (tmp_path / "model.checkpoint.shiftvae").exists()
+
+
+def test_stopped_sequence_ends_with_what_there_is_and_goes_on(stack, whole, tmp_path):
+    result, _ = whole
+    steps, answer, stopped = steps_of(stack, tmp_path), None, None
+    while stopped is None:
+        try:
+            progress = steps.send(answer)
+        except StopIteration as end:
+            stopped = end.value
+        answer = "stop" if isinstance(progress, FramesDone) and progress.done == 2 else None
+    assert (stopped.frames, result.frames) == (2, 4)
+    assert set(stopped.atoms["t"]) == {0, 1}
+    again = finish(steps_of(stack, tmp_path))
+    pd.testing.assert_frame_equal(again.atoms, result.atoms, check_dtype=False)
+
+
+def test_positions_can_be_given(stack, made, tmp_path):
+    """Here those of three frames; the one without is left out, and said."""
+    picks = np.concatenate(
+        [
+            np.insert(one.truth[["y_px", "x_px"]].to_numpy(), 0, t, axis=1)
+            for t, one in enumerate(made)
+            if t != 2
+        ]
+    )
+    config = AnalysisConfig(train=TrainConfig(epochs=5))
+    result = finish(analyse_sequence(stack, config, tmp_path, positions_tyx=picks, share=0.5))
+    np.testing.assert_allclose(result.atoms[["t", "y_px", "x_px"]], picks, rtol=1e-9)
+    assert "Frame 2 was left out: there are no atoms in it." in result.sentences
+    moved = np.add(picks, [0, 1, 1])
+    with pytest.raises(InputError, match="holds another sequence"):
+        finish(analyse_sequence(stack, config, tmp_path, positions_tyx=moved, share=0.5))
+    with pytest.raises(InputError, match=r"are in frames that do not exist: .* frames 0 to 3"):
+        finish(analyse_sequence(stack, config, tmp_path, positions_tyx=[[4, 30, 30]]))
+
+
+def test_positions_on_the_command_line(stack, whole, tmp_path, capsys):
+    """Those of the whole sequence, which makes them the same numbers again."""
+    result, _ = whole
+    np.save(tmp_path / "stack.npy", stack)
+    result.atoms[["t", "y_px", "x_px"]].to_csv(tmp_path / "atoms.csv", index=False)
+    result.atoms[["y_px", "x_px"]].to_csv(tmp_path / "no t.csv", index=False)
+    options = ["--share", "0.5", "--epochs", "60", "--separation", str(result.run.separation_px)]
+    options = [*options, "--pixel-size", "15", "--unit", "pm", "--output", str(tmp_path / "made")]
+    command = ["sequence", str(tmp_path / "stack.npy"), *options, "--positions"]
+    assert main([*command, str(tmp_path / "no t.csv")]) == 2
+    assert "no t.csv has no column t" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "atoms.csv")]) == 0
+    table = pd.read_csv(tmp_path / "made" / "atoms.csv").fillna({"set_aside": ""})
+    pd.testing.assert_frame_equal(table, result.atoms, check_dtype=False)
+
+
+def test_frame_that_cannot_be_read_is_left_out(stack, whole, tmp_path):
+    result, _ = whole
+    blank = stack.copy()
+    blank[1] = 7
+    made = finish(steps_of(blank, tmp_path))
+    assert [s for s in made.sentences if s.startswith("Frame 1 was left out: The image is const")]
+    expected = result.atoms[result.atoms["t"] != 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(made.atoms, expected, check_dtype=False)
 
 
 def test_frames_are_read_one_at_a_time(stack, whole, tmp_path):

@@ -61,6 +61,9 @@ def add_sequence(parser: argparse.ArgumentParser) -> None:
         "images", type=Path, nargs="+", metavar="IMAGE", help="a stack of frames, or many images"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a folder")
+    parser.add_argument(
+        "--positions", type=Path, metavar="CSV", help="atoms to use, with columns t,y_px,x_px"
+    )
     parser.add_argument("--share", type=float, default=0.25, help="of the frames to learn from")
     parser.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
     parser.add_argument("--separation", type=float, metavar="PX", help="of neighbouring atoms")
@@ -78,6 +81,7 @@ def sequence(
     options: argparse.Namespace, first: MicroscopeImage
 ) -> Generator[Progress | FramesDone, str | None, SequenceRun]:
     """Steps of analysing a stack or many images; `first` is the first of these."""
+    from napari_shiftvae.core.positions import read_positions
     from napari_shiftvae.core.sequence import analyse_sequence
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.core.train import TrainConfig
@@ -95,8 +99,21 @@ def sequence(
         refine=not options.no_refine,
         device=options.device,
     )
+    positions = None
+    if options.positions is not None:
+        table = read_positions(options.positions)
+        if "t" not in table:
+            raise InputError(
+                f"{options.positions} has no column t: give the frame of each position, from 0."
+            )
+        positions = table[["t", "y_px", "x_px"]].to_numpy()
     return analyse_sequence(
-        frames, config, options.output, share=options.share, calibration=first.calibration
+        frames,
+        config,
+        options.output,
+        positions_tyx=positions,
+        share=options.share,
+        calibration=first.calibration,
     )
 
 

@@ -64,6 +64,8 @@ class Progress:
         While training.
     snapshot : callable or None
         While training: makes a run of what was learned so far, to be called before the next step.
+    notes : tuple of str
+        What the user should know before there is a result, in sentences.
     """
 
     stage: Stage
@@ -73,6 +75,7 @@ class Progress:
     index: NDArray[np.int64] | None = None
     report: TrainReport | None = None
     snapshot: Callable[[], Run] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)

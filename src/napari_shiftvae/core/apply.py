@@ -25,6 +25,7 @@ from napari_shiftvae.core.analyse import (
     spare_one_core,
 )
 from napari_shiftvae.core.atoms import find_atoms
+from napari_shiftvae.core.classes import class_of, with_classes
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.given import Told, with_given
@@ -38,7 +39,7 @@ from napari_shiftvae.core.similar import Similar, choose_similar
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.spots import find_maxima
 
-__all__ = ["encode_image"]
+__all__ = ["encode_image", "encode_steps", "size_notes"]
 
 SAME_SIZE = 0.02  # relative difference of pixel sizes that is no difference
 SAME_CONTRAST = 1.25
@@ -109,18 +110,46 @@ def encode_image(
     >>> finish(encode_image(run, second)).image.sha256 == run.image.sha256
     False
     """
+    steps = encode_steps(
+        run,
+        image,
+        positions_yx,
+        resample=resample,
+        own_intensity=own_intensity,
+        device=device,
+    )
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            made: Run = end.value
+            return made
+        for note in progress.notes:
+            warnings.warn(note, stacklevel=2)
+        yield progress
+
+
+def encode_steps(
+    run: Run,
+    image: MicroscopeImage,
+    positions_yx: ArrayLike | None = None,
+    *,
+    resample: bool = False,
+    own_intensity: bool = False,
+    device: str = "auto",
+) -> Generator[Progress, str | None, Run]:
+    """Do as `encode_image` does, but for its warnings: they are the `notes` of what is yielded."""
     with spare_one_core():
         began = time.perf_counter()
-        notes = [] if resample else _size_notes(run, image)
+        notes = [] if resample else size_notes(run, image)
         ratio_yx = _ratio(run, image) if resample else (1.0, 1.0)
         pixels = resampled(as_float_image(image.data), ratio_yx)
         yield Progress(stage="find", fraction=0.0, message="Finding atoms")
         if positions_yx is None:
             picks = _places(run, pixels)
         else:
-            picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
-            if resample:
-                picks = (picks + 0.5) * ratio_yx - 0.5
+            given = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+            picks = (given + 0.5) * ratio_yx - 0.5 if resample else given
         if not len(picks):
             raise InputError(
                 f"No place like the atoms of {run.image.name} was found in {image.name}: give "
@@ -128,8 +157,13 @@ def encode_image(
             )
         patches, more = _patches(run, pixels, picks, image.name, own_intensity=own_intensity)
         notes += more
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
+        yield Progress(
+            stage="find",
+            fraction=1.0,
+            message=f"{len(picks)} positions",
+            positions_yx=(picks + 0.5) / ratio_yx - 0.5 if resample else picks,
+            notes=tuple(notes),
+        )
         found = time.perf_counter()
         model = copy.deepcopy(run.model).to(choose_device(device)).eval()
         told = Told.of_picks(len(picks), given if model.config.given else None, None)
@@ -158,6 +192,9 @@ def encode_image(
             epochs=run.epochs,
             seconds=seconds,
         )
+        if model.config.classes:
+            classes = class_of(model, fit, follow=False)
+            made = replace(made, atoms=with_classes(made.atoms, *classes))
         if resample:  # whoever cut patches out of the image would find others than these
             made = replace(made, atoms=_back(made, image, ratio_yx), fit=None)
         made = replace(
@@ -256,7 +293,20 @@ def _sizes(
     return trained, image.calibration.pixel_size_nm if image.calibration else None
 
 
-def _size_notes(run: Run, image: MicroscopeImage) -> list[str]:
+def size_notes(run: Run, image: MicroscopeImage) -> list[str]:
+    """Say where the pixels of an image are not those that a model was trained with.
+
+    Parameters
+    ----------
+    run : Run
+        Of the model.
+    image : MicroscopeImage
+
+    Returns
+    -------
+    list of str
+        Sentences; none where the sizes are the same, or one is not known.
+    """
     trained, own = _sizes(run, image)
     if trained is None or own is None:
         return []

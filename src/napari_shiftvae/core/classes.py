@@ -186,18 +186,21 @@ class ClassPrior(nn.Module):
 
 @torch.no_grad()
 def class_of(
-    model: ShiftVAE, fit: Fit, labels: Labels | None = None
+    model: ShiftVAE, fit: Fit, labels: Labels | None = None, *, follow: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Sort atoms into the classes of a model.
 
     Parameters
     ----------
     model : ShiftVAE
-        With classes; they are brought up to date with the fit first.
+        With classes.
     fit : Fit
         Of N windows.
     labels : Labels, optional
         Of the same N.
+    follow : bool
+        Whether the classes are brought up to date with the fit first. Those of a model that reads
+        another image stay.
 
     Returns
     -------
@@ -218,8 +221,9 @@ def class_of(
     variance = fit.covariance.diagonal(dim1=1, dim2=2)[:, fit.pose.shape[1] :] @ model.gauge.abs().T
     label = torch.full((len(z),), UNKNOWN) if labels is None else labels.number
     label = label.to(z.device)
-    prior.follow(z, variance, label, LAST_ROUNDS)
-    if not (label >= 0).any():
+    if follow:
+        prior.follow(z, variance, label, LAST_ROUNDS)
+    if follow and not (label >= 0).any():
         order = torch.argsort(prior.weight, descending=True, stable=True)
         for value in (prior.weight, prior.mean, prior.covariance):
             value.copy_(value[order].clone())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.analyse import Progress, analyse
-from napari_shiftvae.core.apply import encode_image
+from napari_shiftvae.core.apply import encode_steps
 from napari_shiftvae.core.atoms import automatic_threshold, candidates, find_atoms
 from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
 from napari_shiftvae.core.errors import InputError
@@ -24,6 +23,8 @@ from napari_shiftvae.core.separation import estimate_separation
 from napari_shiftvae.core.settings import AnalysisConfig
 
 __all__ = ["FramesDone", "SequenceRun", "analyse_sequence"]
+
+Floats = NDArray[np.float64]
 
 SHARE = 0.25
 MOST_FRAMES = 32  # to learn from, whatever the share
@@ -60,16 +61,19 @@ class SequenceRun:
     ----------
     atoms : pandas.DataFrame
         One row per pick of each frame: ``t``, then the columns of ``atoms.csv``.
+    frames : int
+        How many frames were read, from the first: all, unless it was stopped.
     run : Run
         Whose model all frames were read with; its image is that of the frames it learned from,
         one beneath the other.
     learned_from : tuple of int
         These frames.
     sentences : tuple of str
-        What is to be said of single frames.
+        What is to be said of single frames; those that cannot be read are left out.
     """
 
     atoms: pd.DataFrame
+    frames: int
     run: Run
     learned_from: tuple[int, ...]
     sentences: tuple[str, ...]
@@ -80,13 +84,15 @@ def analyse_sequence(
     config: AnalysisConfig,
     folder: str | Path,
     *,
+    positions_tyx: ArrayLike | None = None,
     share: float = SHARE,
     calibration: Calibration | None = None,
 ) -> Generator[Progress | FramesDone, str | None, SequenceRun]:
     """Train on some frames and read all of them, each into a file as soon as it is done.
 
     Interrupted and begun again with the same folder, it goes on where it was: trained models and
-    finished frames are not made anew.
+    finished frames are not made anew. Send ``"stop"`` into the generator to end the training, or
+    later the reading of frames, with what there is.
 
     Parameters
     ----------
@@ -97,6 +103,9 @@ def analyse_sequence(
     folder : str or Path
         For ``model.shiftvae``, a table of each frame, and ``atoms.csv`` of all; made where it is
         missing.
+    positions_tyx : (M, 3) array-like, optional
+        Picks (frame, y, x), the latter [px], to use instead of finding atoms. A frame without any
+        is left out.
     share : float
         Share of the frames to learn from, above 0 to 1; spread evenly, and 32 at most.
     calibration : Calibration, optional
@@ -112,7 +121,7 @@ def analyse_sequence(
     Raises
     ------
     InputError
-        If a frame cannot be analysed, or the folder holds another sequence.
+        If a frame to learn from cannot be analysed, or the folder holds another sequence.
 
     Examples
     --------
@@ -136,32 +145,80 @@ def analyse_sequence(
         raise InputError(
             f"The folder {folder} could not be made ({error.strerror or error}): choose another."
         ) from error
-    _claim(folder, config, some, len(images))
+    picks = _by_frame(positions_tyx, len(images))
+    _claim(folder, config, some, len(images), picks)
     yield Progress(stage="find", fraction=0.0, message="Finding atoms")
-    config = _same_for_all(config, some)
-    run = yield from _trained(some, config, folder / MODEL)
+    config = _same_for_all(config, some, picks)
+    given = None if picks is None else [picks[index] for index in learned_from]
+    run = yield from _trained(some, given, config, folder / MODEL)
     run = replace(run, image=replace(run.image, pixel_size_nm=_size(calibration)))
-    tables, sentences = [], []
+    tables: list[pd.DataFrame] = []
+    sentences: list[str] = []
+    done = 0
     for index in range(len(images)):
         path = folder / f"frame-{index:05d}.csv"
         if not path.exists():
-            image = MicroscopeImage(
-                data=_frame(images, index), name=f"frame {index}", calibration=calibration
-            )
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                made = yield from encode_image(run, image)
-            sentences += [str(warning.message) for warning in caught]
-            _write(path, atoms_csv(made.atoms))
+            where = None if picks is None else picks[index]
+            try:
+                image = MicroscopeImage(
+                    data=as_float_image(np.asarray(images[index])),
+                    name=f"frame {index}",
+                    calibration=calibration,
+                )
+                made = yield from _read(run, image, where, sentences)
+            except InputError as error:  # one bad frame among a thousand is no reason to end
+                sentences.append(f"Frame {index} was left out: {error}")
+                made = run.atoms.iloc[:0]
+            _write(path, atoms_csv(made))
         table = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"set_aside": ""})
         table.insert(0, "t", index)
-        tables.append(table)
-        yield FramesDone(frame=index, done=index + 1, total=len(images))
+        if len(table):
+            tables.append(table)
+        done = index + 1
+        if (yield FramesDone(frame=index, done=done, total=len(images))) == "stop":
+            break
+    if not tables:
+        raise InputError(f"No frame could be read. {sentences[0]}")
     atoms = pd.concat(tables, ignore_index=True)
     _write(folder / TABLE, atoms_csv(atoms))
     return SequenceRun(
-        atoms=atoms, run=run, learned_from=tuple(learned_from), sentences=tuple(sentences)
+        atoms=atoms,
+        frames=done,
+        run=run,
+        learned_from=tuple(learned_from),
+        sentences=tuple(sentences),
     )
+
+
+def _read(
+    run: Run, image: MicroscopeImage, positions_yx: Floats | None, sentences: list[str]
+) -> Generator[Progress, str | None, pd.DataFrame]:
+    """Atoms of one frame; what is to be said of it is added to the sentences."""
+    if positions_yx is not None and not len(positions_yx):
+        raise InputError("there are no atoms in it.")
+    steps = encode_steps(run, image, positions_yx)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            made: Run = end.value
+            return made.atoms
+        sentences.extend(progress.notes)
+        yield replace(progress, positions_yx=None)  # of one frame among others
+
+
+def _by_frame(positions_tyx: ArrayLike | None, frames: int) -> list[Floats] | None:
+    """Picks (N, 2) of each frame."""
+    if positions_tyx is None:
+        return None
+    table = np.asarray(positions_tyx, dtype=np.float64).reshape(-1, 3)
+    outside = (table[:, 0] < 0) | (table[:, 0] >= frames)
+    if outside.any():
+        raise InputError(
+            f"{int(outside.sum())} positions are in frames that do not exist: the sequence has "
+            f"frames 0 to {frames - 1}."
+        )
+    return [table[table[:, 0] == index, 1:] for index in range(frames)]
 
 
 def _frame(images: Sequence[ArrayLike] | NDArray[np.generic], index: int) -> NDArray[np.float32]:
@@ -180,7 +237,11 @@ def _size(calibration: Calibration | None) -> tuple[float, float] | None:
 
 
 def _claim(
-    folder: Path, config: AnalysisConfig, some: list[NDArray[np.float32]], frames: int
+    folder: Path,
+    config: AnalysisConfig,
+    some: list[NDArray[np.float32]],
+    frames: int,
+    picks: list[Floats] | None,
 ) -> None:
     """Note what the folder is for, or see that it is for the same."""
     record = {
@@ -188,6 +249,8 @@ def _claim(
         "frames": frames,
         "sha256": [checksum(frame) for frame in some],
     }
+    if picks is not None:
+        record["positions"] = checksum(np.concatenate(picks))
     content = json.dumps(record, indent=1)
     path = folder / SETTINGS
     if path.exists():
@@ -200,8 +263,12 @@ def _claim(
     _write(path, content.encode())
 
 
-def _same_for_all(config: AnalysisConfig, some: list[NDArray[np.float32]]) -> AnalysisConfig:
+def _same_for_all(
+    config: AnalysisConfig, some: list[NDArray[np.float32]], picks: list[Floats] | None
+) -> AnalysisConfig:
     """Fix separation and threshold, so that an atom comes or goes by its own strength."""
+    if picks is not None:
+        return config
     separation = config.separation_px or float(
         np.median([estimate_separation(frame, dark=config.dark) for frame in some])
     )
@@ -216,7 +283,10 @@ def _same_for_all(config: AnalysisConfig, some: list[NDArray[np.float32]]) -> An
 
 
 def _trained(
-    some: list[NDArray[np.float32]], config: AnalysisConfig, path: Path
+    some: list[NDArray[np.float32]],
+    given: list[Floats] | None,
+    config: AnalysisConfig,
+    path: Path,
 ) -> Generator[Progress, str | None, Run]:
     """Train on frames laid one beneath the other, or take the model that is there."""
     if path.exists():
@@ -224,14 +294,9 @@ def _trained(
     gap = 1  # masked, so that no window reaches into the next frame
     width = max(frame.shape[1] for frame in some)
     rows, picks, top = [], [], 0
-    for frame in some:
-        found = find_atoms(
-            frame,
-            separation_px=config.separation_px,
-            threshold=config.threshold,
-            dark=config.dark,
-        )
-        picks.append(np.add(found.positions_yx, (top, 0)))
+    for number, frame in enumerate(some):
+        positions = _found(frame, config) if given is None else given[number]
+        picks.append(np.add(positions, (top, 0)))
         whole = np.full((len(frame) + gap, width), np.nan, dtype=np.float32)
         whole[: len(frame), : frame.shape[1]] = frame
         rows.append(whole)
@@ -244,3 +309,12 @@ def _trained(
     save_run(run, path)
     checkpoint.unlink(missing_ok=True)
     return run
+
+
+def _found(frame: NDArray[np.float32], config: AnalysisConfig) -> Floats:
+    return find_atoms(
+        frame,
+        separation_px=config.separation_px,
+        threshold=config.threshold,
+        dark=config.dark,
+    ).positions_yx
