@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
@@ -138,6 +137,23 @@ def config_for(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """A trained model to read an image with; the fields are those of `encode_image`."""
+
+    run: Run
+    resample: bool
+    own_intensity: bool
+
+
+def opened_run(path: str) -> tuple[str, Run]:
+    """Open a run file; with it comes the name to call it by."""
+    from napari_shiftvae.core.runfile import load_run
+
+    run = load_run(path)
+    return f"{run.image.name}, {Path(path).name}", run
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Order:
     """What to analyse and how.
 
@@ -151,6 +167,8 @@ class Order:
         Atoms to analyse; they are found where None.
     resume : Run or None
         Run to train on.
+    trained : Trained or None
+        Model to read the image with; nothing is trained then.
     """
 
     image: MicroscopeImage
@@ -159,6 +177,7 @@ class Order:
     device: str
     picks: Picks | None
     resume: Run | None
+    trained: Trained | None = None
 
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
@@ -192,8 +211,27 @@ def _steps(
 ) -> Generator[Progress, str | None, Run]:
     """Analyse an image with what the sublattices of the Atoms tab are to the model."""
     from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.apply import encode_steps
 
     picks, use = order.picks, order.train.sublattices
+    positions = None if picks is None else picks.positions_yx
+    trained = order.trained
+    if trained is not None:
+        # sublattices that the model does not know say nothing to it
+        known = (
+            picks is not None
+            and len(picks.sublattices) > 0
+            and {*picks.sublattices} <= {*trained.run.model.config.given}
+        )
+        return encode_steps(
+            trained.run,
+            image,
+            positions,
+            given=picks.sublattice if known else None,
+            resample=trained.resample,
+            own_intensity=trained.own_intensity,
+            device=order.device,
+        )
     given = labels = None
     if use != "ignored" and order.resume is None:  # a run that goes on keeps its own
         if picks is None or not picks.sublattices:
@@ -206,7 +244,6 @@ def _steps(
         else:
             labels = picks.sublattice
             config = replace(config, classes=max(config.classes, len(picks.sublattices), 2))
-    positions = None if picks is None else picks.positions_yx
     return analyse(
         image, config, positions_yx=positions, given=given, labels=labels, resume=order.resume
     )

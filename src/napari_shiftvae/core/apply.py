@@ -114,6 +114,7 @@ def encode_image(
         run,
         image,
         positions_yx,
+        given=given,
         resample=resample,
         own_intensity=own_intensity,
         device=device,
@@ -134,6 +135,7 @@ def encode_steps(
     image: MicroscopeImage,
     positions_yx: ArrayLike | None = None,
     *,
+    given: ArrayLike | None = None,
     resample: bool = False,
     own_intensity: bool = False,
     device: str = "auto",
@@ -148,8 +150,8 @@ def encode_steps(
         if positions_yx is None:
             picks = _places(run, pixels)
         else:
-            given = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
-            picks = (given + 0.5) * ratio_yx - 0.5 if resample else given
+            picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
+            picks = np.asarray((picks + 0.5) * ratio_yx - 0.5) if resample else picks
         if not len(picks):
             raise InputError(
                 f"No place like the atoms of {run.image.name} was found in {image.name}: give "

@@ -30,7 +30,9 @@ from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_control import FieldsControl
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.header import Header
+from napari_shiftvae.widgets.model_control import ModelControl
 from napari_shiftvae.widgets.spectra_control import SpectraControl
+from napari_shiftvae.widgets.stack_control import StackControl
 from napari_shiftvae.widgets.train_panel import TrainPanel
 from napari_shiftvae.widgets.training import Training
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.picks import Picks
+    from napari_shiftvae.settings import FindSettings
 
 WIDTH_PX = 380
 COUNT_AFTER_MS = 80  # picks that change faster are counted once
@@ -79,7 +83,11 @@ class ShiftVAEWidget(QWidget):
             self.atoms, self._viewer, self.overlay, self.pick_tool, image=self._image_or_stack
         )
         self.train = TrainPanel()
+        self.model_control = ModelControl(
+            self.train.model, self._viewer, self.session, partial(self._image, quiet=True)
+        )
         self.spectra = SpectraControl(self.train, self.overlay)
+        self.stack = StackControl(self.train, self.overlay)
         self.explore = ExplorePanel()
         self.explore_control = ExploreControl(
             self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
@@ -131,7 +139,10 @@ class ShiftVAEWidget(QWidget):
         self.train.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.stop_asked.connect(self.training.stop)
         self.train.stop_asked.connect(self.spectra.stop)
+        self.train.stop_asked.connect(self.stack.stop)
+        self.train.spectra.currentIndexChanged.connect(self._show_kind)
         self.spectra.progressed.connect(self._on_progress)
+        self.stack.fraction_changed.connect(header.show_fraction)
         self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
         self.fields_control.latent_shown.connect(self._on_map)
@@ -146,7 +157,9 @@ class ShiftVAEWidget(QWidget):
         # a plain function: nothing of this widget can be called any more when it is destroyed
         ends = (
             self.training.close,
+            self.model_control.close,
             self.spectra.close,
+            self.stack.close,
             self.atoms_control.close,
             self.explore_control.close,
             self.fields_control.close,
@@ -166,6 +179,7 @@ class ShiftVAEWidget(QWidget):
         self.overlay.choose(layer)
         self.pixel_size.follow(layer)
         self.spectra.follow(layer)
+        self._show_kind()
         self.session.say(
             self.header.chooser.hint()
             if layer is None
@@ -263,8 +277,9 @@ class ShiftVAEWidget(QWidget):
             device = self.header.device.currentText()
             self.spectra.start(self._image_layer, self.train.form.value(), device)
             return
-        image = self._image()
-        if image is None:
+        stack = self._is_stack()
+        image = None if stack else self._image()
+        if image is None and not stack:
             return
         find_settings = self.atoms.form.value()
         if find_settings.separation_px is None and self.session.separation_px is not None:
@@ -274,6 +289,9 @@ class ShiftVAEWidget(QWidget):
             self._refuse("No sublattice is ticked in the Atoms tab: tick what to analyse.")
             return
         use_picks = len(picks) > 0 and find_settings.sampling == "atoms"
+        if stack:
+            self._run_stack(find_settings, picks if use_picks else None)
+            return
         self.training.start(
             jobs.Order(
                 image=image,
@@ -282,8 +300,33 @@ class ShiftVAEWidget(QWidget):
                 device=self.header.device.currentText(),
                 picks=picks if use_picks else None,
                 resume=self.session.run if resume else None,
+                trained=None if resume else self.model_control.chosen(),
             )
         )
+
+    def _is_stack(self) -> bool:
+        """Whether the layer is a stack of frames."""
+        layer = self._image_layer
+        return (
+            layer is not None and layer.ndim == 3 and not layer.rgb and self.spectra.axis() is None
+        )
+
+    def _show_kind(self) -> None:
+        """Ask what only a stack of frames needs to be asked."""
+        self.train.stack.setVisible(self._is_stack())
+
+    def _run_stack(self, find_settings: FindSettings, picks: Picks | None) -> None:
+        if self.model_control.chosen() is not None:
+            self._refuse("A trained model reads one image: choose 'train a new one' for a stack.")
+            return
+        if picks is not None and len(set(picks.t)) == 1 < len(self._image_layer.data):
+            self._refuse(
+                f"There are atoms in frame {picks.t[0]} only: press Find for those of all frames, "
+                "or delete these to have them found."
+            )
+            return
+        device = self.header.device.currentText()
+        self.stack.start(self._image_layer, find_settings, self.train.form.value(), device, picks)
 
     def _on_progress(self, progress: Progress) -> None:
         self.session.say(progress.message)

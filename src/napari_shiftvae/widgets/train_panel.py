@@ -22,6 +22,8 @@ from napari_shiftvae.widgets.form import (
     set_optional,
     whole,
 )
+from napari_shiftvae.widgets.model_box import ModelBox
+from napari_shiftvae.widgets.stack_box import StackBox
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
@@ -276,6 +278,9 @@ class TrainPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.form = TrainForm()
+        self.model = ModelBox()
+        self.stack = StackBox()
+        self.stack.hide()
         self.spectra = choice(
             [],
             "Whether the layer holds one spectrum for each pixel of a scan, and along which axis. "
@@ -303,12 +308,15 @@ class TrainPanel(QWidget):
             buttons.addWidget(one)
         layout = QVBoxLayout(self)
         layout.addWidget(self._spectra_row)
+        layout.addWidget(self.stack)
+        layout.addWidget(self.model)
         layout.addWidget(self.form)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
         layout.addWidget(self.plot)
         layout.addWidget(self.findings)
         layout.addStretch(1)
+        self.model.changed.connect(self._on_model)
         self.run.clicked.connect(self.run_asked)
         self.stop.clicked.connect(self.stop_asked)
         self.resume.clicked.connect(self.resume_asked)
@@ -317,6 +325,11 @@ class TrainPanel(QWidget):
     def show_spectra_row(self, there: bool) -> None:
         """Ask about spectra only where the layer has an axis for them."""
         self._spectra_row.setVisible(there)
+
+    def _on_model(self) -> None:
+        """With a trained model there is nothing to set."""
+        self.form.setVisible(self.model.index is None)
+        self.run.setText("Run" if self.model.index is None else "Read image")
 
     def set_possible(self, *, run: bool, stop: bool, resume: bool) -> None:
         """Enable what can be done now."""
@@ -337,12 +350,15 @@ class TrainPanel(QWidget):
             self.status.setText("Not trained yet.")
             self.findings.setText("")
             return
+        self.findings.setText("\n".join(run.diagnostics.sentences))
+        if run.trained_on is not None:
+            self.status.setText(f"read with the model of '{run.trained_on.name}'")
+            return
         seconds = run.seconds.get("train", 0.0)
         self.status.setText(
             f"{'trained' if run.finished else 'stopped after'} {run.epochs} epochs"
             f"  ·  {_duration(seconds)}  ·  {run.device}"
         )
-        self.findings.setText("\n".join(run.diagnostics.sentences))
 
     def show_progress(self, progress: Progress, losses: list[Loss], device: str) -> None:
         """Tell how far the training is."""

@@ -106,6 +106,8 @@ class Training(QObject):
         if isinstance(progress, jobs.Started):
             self.device = progress.device
             return
+        for note in progress.notes:
+            show_warning(note)
         self._take_positions(progress)
         self._session.take_progress(progress)
         self._overlay.recolour(progress)
@@ -155,10 +157,9 @@ class Training(QObject):
             run = result.run
             self._drawn = (run, result.grid)
             self._session.finish(run, key)
-            used = int(run.used.sum())
             self._session.say(
-                f"Done: {used} atoms, {run.epochs} epochs, {run.seconds['total']:.1f} s on "
-                f"{run.device}." + ("" if result.saved is None else f" Saved: {result.saved.name}")
+                f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
+                + ("" if result.saved is None else f" Saved: {result.saved.name}")
             )
         self._session.activity = "idle"
         self.ended.emit()
@@ -167,3 +168,11 @@ class Training(QObject):
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()
+
+
+def _what(run: Run) -> str:
+    """Say what was made."""
+    used = int(run.used.sum())
+    if run.trained_on is not None:
+        return f"{used} atoms read with the model of '{run.trained_on.name}'"
+    return f"{used} atoms, {run.epochs} epochs"

@@ -1,0 +1,142 @@
+"""What the dock has done with a stack of frames in a thread. No Qt, no layers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_shiftvae.jobs import Started, config_for
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.sequence import FramesDone, SequenceRun
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.picks import Picks
+    from napari_shiftvae.settings import FindSettings, TrainSettings
+
+DRAW_AT_ONCE_BYTES = 2**28  # larger maps are drawn when their frame is shown
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """Which frames to analyse and how.
+
+    Attributes
+    ----------
+    stack : MicroscopeImage
+        Data (T, H, W).
+    find : FindSettings
+    train : TrainSettings
+    device : str
+    picks : Picks or None
+        Atoms to analyse; they are found where None.
+    share : float
+        Of the frames to learn from.
+    folder : Path or None
+        Where the tables go; one of the user's own runs by default, the same for the same order.
+    """
+
+    stack: MicroscopeImage
+    find: FindSettings
+    train: TrainSettings
+    device: str
+    picks: Picks | None
+    share: float
+    folder: Path | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """An analysed sequence.
+
+    Attributes
+    ----------
+    run : SequenceRun
+    folder : Path
+    maps : dict of str to array
+        Of each latent (T, H, W), NaN where there are no atoms; lazy (dask) where they are large.
+    """
+
+    run: SequenceRun
+    folder: Path
+    maps: dict[str, Any]
+
+
+def analysis(order: Order) -> Generator[Progress | FramesDone | Started, Any, Finished]:
+    """Train on some frames, read all, and have the maps drawn."""
+    from napari_shiftvae.core.analyse import choose_device
+    from napari_shiftvae.core.sequence import analyse_sequence
+
+    config = config_for(order.find, order.train, device=order.device)
+    yield Started(device=str(choose_device(order.device)))
+    folder = order.folder or _folder(order, config)
+    run = yield from analyse_sequence(
+        order.stack.data,
+        config,
+        folder,
+        positions_tyx=None if order.picks is None else order.picks.positions_tyx,
+        share=order.share,
+        calibration=order.stack.calibration,
+    )
+    return Finished(run=run, folder=folder, maps=maps(run, order.stack.data.shape))
+
+
+def _folder(order: Order, config: AnalysisConfig) -> Path:
+    """Folder of its own for every sequence and all settings, so that each goes on where it was."""
+    from napari_shiftvae.core.checkpoint import runs_folder
+    from napari_shiftvae.core.images import checksum
+
+    stack = order.stack
+    picks = None if order.picks is None else checksum(order.picks.positions_tyx)
+    known = (config, order.share, stack.data.shape, checksum(stack.data[0]), picks)
+    plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in stack.name)
+    digest = hashlib.sha256(repr(known).encode()).hexdigest()[:10]
+    return runs_folder() / f"{plain.strip()[:80] or 'stack'} {digest}"
+
+
+def maps(run: SequenceRun, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Draw the latents of all frames.
+
+    Parameters
+    ----------
+    run : SequenceRun
+    shape : (int, int, int)
+        Of the stack.
+
+    Returns
+    -------
+    dict of str to array (T, H, W)
+        A numpy array, or one of dask where all together would take more than 256 MiB.
+    """
+    latents = [f"z{k}" for k in range(1, run.run.model.config.latent_dim + 1)]
+    tables = dict(list(run.atoms[run.atoms["set_aside"] == ""].groupby("t")))
+
+    def drawn(frame: int) -> NDArray[np.float32]:
+        from napari_shiftvae.core.fields import pixel_maps
+
+        if frame not in tables:
+            return np.full((len(latents), *shape[1:]), np.nan, dtype=np.float32)
+        table = tables[frame]
+        places, values = table[["y_px", "x_px"]].to_numpy(), table[latents].to_numpy()
+        return pixel_maps(places, values, (shape[1], shape[2]), nearest=True)
+
+    if 4 * len(latents) * int(np.prod(shape)) <= DRAW_AT_ONCE_BYTES:
+        whole: Any = np.stack([drawn(frame) for frame in range(shape[0])])
+    else:
+        import dask
+        import dask.array
+
+        size = (len(latents), *shape[1:])
+        frames = [dask.delayed(drawn)(frame) for frame in range(shape[0])]
+        whole = dask.array.stack(
+            [dask.array.from_delayed(frame, size, dtype=np.float32) for frame in frames]
+        )
+    return {name: whole[:, place] for place, name in enumerate(latents)}

@@ -1,0 +1,137 @@
+"""Stacks of frames: one model for all, each frame read with it, shown with napari's slider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QObject, Signal
+
+from napari_shiftvae import sequence_jobs
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.jobs import Started
+from napari_shiftvae.placement import image_from_layer, spatial
+from napari_shiftvae.sequence_layers import sequence_layers
+from napari_shiftvae.widgets.worker import Runner
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_shiftvae.overlay import Overlay
+    from napari_shiftvae.picks import Picks
+    from napari_shiftvae.settings import FindSettings, TrainSettings
+    from napari_shiftvae.widgets.train_panel import TrainPanel
+
+TRAINED = 0.6  # of the progress bar; the rest is for the frames
+
+
+class StackControl(QObject):
+    """Runs the analysis of a stack for the Train tab.
+
+    Parameters
+    ----------
+    panel : TrainPanel
+    overlay : Overlay
+    """
+
+    fraction_changed = Signal(float)
+
+    def __init__(self, panel: TrainPanel, overlay: Overlay) -> None:
+        super().__init__(panel)
+        self._panel = panel
+        self._overlay = overlay
+        self._session = overlay.session
+        self._layer: Image | None = None
+        self.device = ""
+        self._runner = Runner(self)
+        self._runner.progressed.connect(self._on_progress)
+        self._runner.succeeded.connect(self._on_success)
+        self._runner.refused.connect(self._refuse)
+        self._runner.failed.connect(
+            lambda error: self._session.say(f"The analysis failed: {error}", wrong=True)
+        )
+        self._runner.ended.connect(self._on_ended)
+
+    def start(
+        self,
+        layer: Image,
+        find: FindSettings,
+        train: TrainSettings,
+        device: str,
+        picks: Picks | None,
+    ) -> None:
+        """Analyse all frames of a layer."""
+        box = self._panel.stack
+        try:
+            stack = image_from_layer(layer, stacks=True)
+        except InputError as error:
+            self._refuse(str(error))
+            return
+        order = sequence_jobs.Order(
+            stack=stack,
+            find=find,
+            train=train,
+            device=device,
+            picks=picks,
+            share=box.share.value() / 100,
+            folder=box.folder,
+        )
+        self._layer = layer
+        self._session.begin()
+        self._session.say(f"Analysing the frames of '{layer.name}' ...")
+        self._runner.start(f"shift-VAE analysis of '{layer.name}'", sequence_jobs.analysis, order)
+
+    def stop(self) -> None:
+        """End training, or the reading of frames, with what there is."""
+        if self._runner.busy:
+            self._session.activity = "stopping"
+            self._runner.send("stop")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._runner.close()
+
+    def _on_progress(self, progress: Any) -> None:
+        if isinstance(progress, Started):
+            self.device = progress.device
+            return
+        if not hasattr(progress, "stage"):  # a frame is done
+            self._session.say(progress.message)
+            share = progress.done / progress.total
+            self.fraction_changed.emit(TRAINED + (1 - TRAINED) * share)
+        elif progress.report is not None:
+            self._session.take_progress(progress)
+            self._session.say(progress.message)
+            self._panel.show_progress(progress, self._session.losses, self.device)
+            self.fraction_changed.emit(TRAINED * progress.fraction)
+
+    def _on_success(self, finished: sequence_jobs.Finished) -> None:
+        run, layer = finished.run, self._layer
+        if layer is None:
+            return
+        picks = self._overlay.atoms
+        if picks is not None:
+            picks.visible = False
+        made = sequence_layers(run, finished.maps, layer.name, spatial(layer))
+        self._overlay.runs.add(made)
+        sentences = [
+            f"Learned from frames {', '.join(map(str, run.learned_from))}.",
+            *run.sentences,
+            *run.run.diagnostics.sentences,
+        ]
+        self._panel.show_end(run.run)
+        self._panel.findings.setText("\n".join(sentences))
+        total = len(layer.data)
+        read = f"{total} frames" if run.frames == total else f"{run.frames} of {total} frames"
+        more = "" if run.frames == total else " Start it again to read the others."
+        self._session.say(
+            f"Done: {len(run.atoms)} atoms in {read}, kept in {finished.folder}.{more}"
+        )
+
+    def _refuse(self, sentence: str) -> None:
+        self._session.say(sentence, wrong=True)
+        show_warning(sentence)
+
+    def _on_ended(self) -> None:
+        self.fraction_changed.emit(0.0)
+        self._session.activity = "idle"

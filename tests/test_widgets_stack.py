@@ -1,0 +1,171 @@
+"""A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from napari.layers import Image, Points, Vectors
+from qtpy.QtCore import Qt
+
+from napari_shiftvae import sequence_jobs
+from napari_shiftvae.core.analyse import finish
+from napari_shiftvae.core.images import Calibration
+from napari_shiftvae.core.sequence import analyse_sequence
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.core.train import TrainConfig
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 120_000
+FRAMES = 4
+
+
+@pytest.fixture(scope="module")
+def stack() -> np.ndarray:
+    return np.stack(
+        [perovskite(rng=np.random.default_rng(n), shape=(150, 170)).image for n in range(FRAMES)]
+    )
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def dock(viewer, stack, tmp_path) -> Iterator[ShiftVAEWidget]:
+    units = ("s", "nm", "nm")
+    viewer.add_image(stack, name="movie", scale=(2.0, 0.015, 0.015), units=units)
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.tabs.setCurrentIndex(1)
+    widget.train.form.setValue(TrainSettings(epochs=5))
+    widget.train.stack.share.setValue(50)
+    widget.train.stack.set_folder(tmp_path / "movie")
+    yield widget
+    widget.stack.close()
+    widget.training.close()
+    widget.atoms_control.close()
+    widget.model_control.close()
+    widget.pixel_size.close()
+
+
+def press(qtbot, button) -> None:
+    assert button.isEnabled(), button.text()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+
+
+def expected(stack, folder) -> pd.DataFrame:
+    config = AnalysisConfig(train=TrainConfig(epochs=5))
+    size = Calibration(pixel_size_nm=(0.015, 0.015))
+    return finish(analyse_sequence(stack, config, folder, share=0.5, calibration=size)).atoms
+
+
+def test_frames_are_shown_in_step(qtbot, viewer, dock, stack, tmp_path) -> None:
+    assert not dock.train.stack.isHidden()
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    assert f"in {FRAMES} frames, kept in {tmp_path / 'movie'}" in dock.header.message.text()
+    made = {layer.name: layer for layer in viewer.layers}
+    kinds = {"atoms": Points, "z1": Image, "z2": Image, "shift": Vectors}
+    for name, kind in kinds.items():
+        layer = made[f"movie {name}"]
+        assert isinstance(layer, kind)
+        np.testing.assert_allclose(
+            layer.data_to_world((1, 12, 34)), viewer.layers["movie"].data_to_world((1, 12, 34))
+        )
+    atoms = made["movie atoms"]
+    table = expected(stack, tmp_path / "script")
+    numbers = table.select_dtypes("number")
+    np.testing.assert_array_equal(atoms.features[numbers.columns], numbers)
+    maps = made["movie z1"].data
+    assert maps.shape == stack.shape
+    for t in range(FRAMES):
+        viewer.dims.set_current_step(0, t)
+        here = atoms._view_data
+        assert len(here) == (table["t"] == t).sum() > 20
+        used = table[(table["t"] == t) & (table["set_aside"] == "")]
+        rows, columns = used[["y_px", "x_px"]].round().astype(int).to_numpy().T
+        there = np.isfinite(maps[t][rows, columns])  # not at the corners of the hull
+        assert there.mean() > 0.6
+        np.testing.assert_allclose(maps[t][rows, columns][there], used["z1"][there], rtol=1e-5)
+    assert not made["movie z1"].visible
+    assert "Learned from frames 0, 3." in dock.train.findings.text()
+    assert len(dock.train.model.choice) == 2  # its model can read single images
+
+
+def test_stopped_between_frames_it_goes_on(qtbot, dock, stack, tmp_path) -> None:
+    def stop_after_two(progress) -> None:
+        if getattr(progress, "done", 0) == 2:
+            dock.train.stop.click()
+
+    dock.stack._runner.progressed.connect(stop_after_two)
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    assert f"of {FRAMES} frames, kept in" in dock.header.message.text()
+    assert "Start it again to read the others" in dock.header.message.text()
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "movie").glob("f*.csv")}
+    assert 2 <= len(written) < FRAMES
+    dock.stack._runner.progressed.disconnect(stop_after_two)
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    for name, moment in written.items():
+        assert (tmp_path / "movie" / name).stat().st_mtime_ns == moment
+    table = pd.read_csv(tmp_path / "movie" / "atoms.csv").fillna({"set_aside": ""})
+    again = expected(stack, tmp_path / "script")
+    pd.testing.assert_frame_equal(table, again, check_dtype=False)
+
+
+def test_atoms_found_in_all_frames_are_used(qtbot, dock) -> None:
+    press(qtbot, dock.atoms.find)
+    wait_idle(qtbot, dock)
+    dock.session.change_picks(dock.session.picks.without([0]))
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    table = dock.overlay.runs.of_run(next(iter(_runs(dock))), Points)[0].features
+    picks = dock.session.picks.positions_tyx
+    np.testing.assert_allclose(table[["t", "y_px", "x_px"]], picks, rtol=1e-9)
+    assert not dock.overlay.atoms.visible
+
+
+def _runs(dock) -> list[object]:
+    from napari_shiftvae.layers import RUN
+
+    return [layer.metadata[RUN] for layer in dock._viewer.layers if RUN in layer.metadata]
+
+
+def test_atoms_of_one_frame_alone_are_not_enough(qtbot, dock) -> None:
+    dock.session.change_picks(Picks.of([[40, 40], [60, 60]], by_hand=True, t=1))
+    press(qtbot, dock.train.run)
+    assert "atoms in frame 1 only: press Find" in dock.header.message.text()
+
+
+def test_image_has_no_questions_about_frames(viewer, dock, stack) -> None:
+    viewer.add_image(stack[0], name="still")
+    dock.header.chooser.setCurrentText("still")
+    assert dock.train.stack.isHidden()
+    dock.header.chooser.setCurrentText("movie")
+    dock.train.spectra.setCurrentIndex(1)
+    assert dock.train.stack.isHidden()
+
+
+def test_large_maps_are_drawn_when_they_are_shown(stack, tmp_path, monkeypatch) -> None:
+    config = AnalysisConfig(train=TrainConfig(epochs=1), refine=False)
+    made = finish(analyse_sequence(stack, config, tmp_path, share=0.5))
+    whole = sequence_jobs.maps(made, stack.shape)
+    monkeypatch.setattr(sequence_jobs, "DRAW_AT_ONCE_BYTES", 0)
+    lazy = sequence_jobs.maps(made, stack.shape)
+    assert not isinstance(lazy["z2"], np.ndarray)
+    np.testing.assert_array_equal(np.asarray(lazy["z2"][1]), whole["z2"][1])
