@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.jobs import Started, config_for
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ def analysis(order: Order) -> Generator[Progress | FramesDone | Started, Any, Fi
     from napari_shiftvae.core.analyse import choose_device
     from napari_shiftvae.core.sequence import analyse_sequence
 
+    if order.train.sublattices != "ignored":
+        raise InputError(
+            "The model of a stack knows no sublattices: choose under Train that they are ignored."
+        )
     config = config_for(order.find, order.train, device=order.device)
     yield Started(device=str(choose_device(order.device)))
     folder = order.folder or _folder(order, config)
