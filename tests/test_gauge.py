@@ -19,7 +19,7 @@ from napari_shiftvae.core.gauge import (
     read,
 )
 from napari_shiftvae.core.infer import Fit, encode, refine
-from napari_shiftvae.core.landmarks import central_position
+from napari_shiftvae.core.landmarks import find_landmarks
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches, stack_patches
 from napari_shiftvae.core.simulate import Motif, factor_patches
@@ -299,11 +299,11 @@ def test_dark_atoms_are_found_where_bright_ones_were(fitted, inverted, truth):
 def test_derivative_of_the_central_atom_agrees_with_differences(fitted):
     z = fitted.fit.z[:100]
     with torch.no_grad():
-        _, by_latent = central_position(fitted.model, z)
+        by_latent = find_landmarks(fitted.model, z).atom_by_latent
         for latent in range(2):
             step = torch.zeros_like(z)
             step[:, latent] = 0.05
-            ahead, behind = (central_position(fitted.model, at)[0] for at in (z + step, z - step))
+            ahead, behind = (find_landmarks(fitted.model, at).atom for at in (z + step, z - step))
             expected = (ahead - behind).numpy() / 0.1
             error = by_latent[:, :, latent].numpy() - expected
             assert rms(error) < 0.1 * max(rms(expected), 0.1)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import batches
-from napari_shiftvae.core.landmarks import applied, cage_position, central_position
+from napari_shiftvae.core.landmarks import applied, find_landmarks
 from napari_shiftvae.core.model import ShiftVAE
 
 __all__ = ["decoded_displacement"]
@@ -58,10 +58,9 @@ def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
     known = np.flatnonzero(np.isfinite(latents).all(axis=1))
     for rows in batches(len(known)):
         some = torch.from_numpy(latents[known[rows.numpy()]]).to(model.template.device)
-        cage, _ = cage_position(model, some, derivative=False)
+        cage, _, atom, _ = find_landmarks(model, some, derivative=False)
         origin = model.of_class(model.origin, some)[..., None]
         if cage.shape[1] > 2:
             origin = applied(model.turn(cage[:, 2:]), origin)
-        atom, _ = central_position(model, some, derivative=False)
         found[known[rows.numpy()]] = (atom - cage[:, :2] - origin[..., 0]).cpu().numpy()
     return found

@@ -186,12 +186,11 @@ class FourierDecoder(_Fourier):
         self.register_buffer(
             "fade", 0.1 * torch.exp(-2 * radius**2) * (radius <= 1.001), persistent=False
         )
-        cos_y, sin_y = torch.cos(step * ky[:, None] * pixel), torch.sin(step * ky[:, None] * pixel)
-        cos_x, sin_x = torch.cos(step * kx[:, None] * pixel), torch.sin(step * kx[:, None] * pixel)
-        basis_x = torch.cat([torch.cat([cos_x, sin_x], 1), torch.cat([-sin_x, cos_x], 1)])
-        basis_y = torch.stack([cos_y, -sin_y], 1).reshape(-1, size).T
-        self.register_buffer("basis_x", basis_x, persistent=False)  # (2 X, 2 P)
-        self.register_buffer("basis_y", basis_y.contiguous(), persistent=False)  # (P, 2 Y)
+        angle = step * kx[:, None] * pixel
+        basis = torch.cat([torch.cos(angle), torch.sin(angle)])  # (2 X, P)
+        self.register_buffer("basis_x", basis, persistent=False)
+        half = torch.where(kx == 0, 0.5, 1.0).repeat(2)  # that row is both +y and -y
+        self.register_buffer("basis_y", (half[:, None] * basis).T.contiguous(), persistent=False)
         self.register_buffer("pixel", pixel, persistent=False)
         # By numpy: how many these are cannot be known on torch's device without memory.
         y, x = np.meshgrid(np.arange(-top, top + 1), np.arange(top + 1), indexing="ij")
@@ -213,9 +212,12 @@ class FourierDecoder(_Fourier):
 
     def _evaluate(self, c: tuple[Tensor, Tensor]) -> Tensor:
         """Sum the series on the pixels, (..., Y, X) to (..., P, P)."""
-        along_x = torch.cat(c, -1) @ self.basis_x  # (..., Y, 2 P): real, imaginary
-        stacked = along_x.reshape(*along_x.shape[:-2], 2 * self.rows, self.size)
-        return self.basis_y @ stacked
+        # Waves along +y and -y together are products of cosines and sines: real, half as many.
+        zero = self.columns - 1  # row of the wave that is constant along y
+        (a, b), (u, v) = ((one[..., zero:, :], one[..., : zero + 1, :].flip(-2)) for one in c)
+        even = torch.cat([a + b, -(u + v)], -1)  # (..., Y', 2 X)
+        odd = torch.cat([v - u, b - a], -1)
+        return self.basis_y @ (torch.cat([even, odd], -2) @ self.basis_x)
 
     def _turned(self, series: list[tuple[Tensor, Tensor]], shift: Tensor, turn: Tensor) -> Tensor:
 

@@ -27,19 +27,19 @@ from torch import Tensor
 from napari_shiftvae.core.infer import Fit, batches
 from napari_shiftvae.core.landmarks import (
     applied,
-    cage_position,
-    central_position,
     feature_pixel,
+    find_cage,
+    find_central,
+    find_landmarks,
     undone,
 )
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.surroundings import surroundings
 from napari_shiftvae.core.windows import Windows
 
 __all__ = [
     "Reading",
-    "cage_position",
-    "central_position",
     "fix_gauge",
     "latent_information",
     "read",
@@ -47,7 +47,6 @@ __all__ = [
 
 TEMPLATE_PATTERNS = 512
 TEMPLATE_ROUNDS = 3
-ORIGIN_PATTERNS = 10_000  # their mean is as good as that of all
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,14 +151,35 @@ def _fix_origin_of(model: ShiftVAE, z: Tensor, template: Tensor, origin: Tensor)
         return
     centre = torch.zeros_like(origin)
     origin.copy_(feature_pixel(template[None], centre[None], model)[0])
+    central = find_central(model, some, surroundings(model, template, origin), derivative=False)
     for _ in range(TEMPLATE_ROUNDS):
-        cage, _ = cage_position(model, some, derivative=False)
+        around = surroundings(model, template, origin)
+        cage, _ = find_cage(model, some, around, central, derivative=False)
         template.copy_(_at(model, some, *undone(model, cage)).mean(dim=0))
-    some = z[:: -(-len(z) // ORIGIN_PATTERNS)]
-    offset = torch.cat([_offset(model, some[rows]) for rows in batches(len(some))])
-    offset = offset[offset.isfinite().all(dim=1)]
-    if len(offset):
-        origin.copy_(offset.mean(dim=0))
+    offset = _offset(model, some)
+    known = offset.isfinite().all(dim=1)
+    if known.any():
+        latents = model.config.latent_dim
+        origin.copy_(_mean_over(z[:, :latents], some[known, :latents], offset[known]))
+
+
+def _mean_over(z: Tensor, some: Tensor, values: Tensor) -> Tensor:
+    """Mean of values over all latents (N, K), known at some of them.
+
+    Of a quadratic through those: what is left of a smooth function after it has hardly a mean.
+    """
+    if len(some) == len(z):
+        return values.mean(dim=0)
+    square = torch.triu_indices(z.shape[1], z.shape[1])
+
+    def powers(of: Tensor) -> Tensor:
+        return torch.cat([torch.ones_like(of[:, :1]), of, of[:, square[0]] * of[:, square[1]]], 1)
+
+    terms = powers(some).double().cpu()
+    coefficients = torch.linalg.lstsq(terms, values.double().cpu(), driver="gelsd").solution
+    total = torch.stack([powers(z[rows]).double().cpu().sum(dim=0) for rows in batches(len(z))])
+    mean: Tensor = total.sum(dim=0) / len(z) @ coefficients
+    return mean.to(values)
 
 
 def _turning(model: ShiftVAE, places: Tensor) -> Tensor:
@@ -173,7 +193,7 @@ def _fix_mean_turn(model: ShiftVAE, fit: Fit) -> None:
     if model.config.pose_dim == model.config.shift_dim:
         return
     hidden = [
-        cage_position(model, fit.content[rows], derivative=False)[0][:, 2:]
+        find_landmarks(model, fit.content[rows], derivative=False).cage[:, 2:]
         for rows in batches(len(fit))
     ]
     turn = fit.pose[:, model.config.shift_dim :] + torch.cat(hidden)
@@ -185,8 +205,8 @@ def _fix_mean_turn(model: ShiftVAE, fit: Fit) -> None:
 
 def _offset(model: ShiftVAE, z: Tensor) -> Tensor:
     """Central atom (B, 2) in the frame of its cage [px]."""
-    cage, _ = cage_position(model, z, derivative=False)
-    offset = central_position(model, z, derivative=False)[0] - cage[:, :2]
+    cage, _, atom, _ = find_landmarks(model, z, derivative=False)
+    offset = atom - cage[:, :2]
     if cage.shape[1] > 2:
         offset = applied(-model.turn(cage[:, 2:]), offset[..., None])[..., 0]
     return offset
@@ -220,10 +240,11 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     turns: list[Tensor] = []
     for rows in batches(len(fit)):
         z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
-        cage, by_latent = cage_position(model, z)
+        found = find_landmarks(model, z)
+        cage, by_latent = found.cage, found.cage_by_latent
         for places, place in (
             (wholes, _origin_in(model, z, cage, by_latent)),
-            (atoms, central_position(model, z)),
+            (atoms, (found.atom, found.atom_by_latent)),
         ):
             position, by = _carried(model, pose, *place)
             places.append(torch.cat([position, _deviation(by, covariance)], dim=1))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from napari_shiftvae.core.decoders import rotation_matrix
 from napari_shiftvae.core.model import ShiftVAE
+from napari_shiftvae.core.surroundings import (
+    CENTRAL_RADIUS,
+    CENTRAL_WEIGHT,
+    Surroundings,
+    bells,
+    slopes,
+    surroundings,
+)
 
-CENTRAL_RADIUS = 0.6  # of the distance between neighbours
-CENTRAL_WEIGHT = 1e-3  # so that a window without neighbours still has a whole pattern
 ALIGN_ITERATIONS = 4
 ATOM_WINDOW, ATOM_WIDTH = 0.18, 0.2  # of the distance between neighbours
 ATOM_ITERATIONS = 12
@@ -20,18 +27,71 @@ LARGEST_TURN = 0.5  # rad, or unit of the logarithm of the scale
 RIDGE = 1e-5
 
 
-def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tuple[Tensor, Tensor]:
-    """Register the cage of each decoded pattern with the template's.
+class Landmarks(NamedTuple):
+    """Cage and central atom of decoded patterns; derivatives are (B, ..., 0) where not wanted."""
 
-    Least squares on pose, contrast and background at once, by Gauss-Newton on the decoder.
+    cage: Tensor  # (B, C): position [px]; rotation [rad] and log scale where the model has them
+    cage_by_latent: Tensor  # (B, C, K)
+    atom: Tensor  # (B, 2) [px]; NaN where there is none
+    atom_by_latent: Tensor  # (B, 2, K)
+
+
+class Central(NamedTuple):
+    """Gaussians of the central atoms of decoded patterns."""
+
+    bell: Tensor  # (B, 4), as in `surroundings`; of no height where none was found
+    found: Tensor  # (B,)
+    by_latent: Tensor  # (B, 4, K)
+
+
+def find_landmarks(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> Landmarks:
+    """Find cage and central atom of patterns as decoded, without any pose.
+
+    The two hide each other where atoms overlap, so each is looked for with the other taken off.
 
     Parameters
     ----------
     model : ShiftVAE
+        Of images, with its template.
     z : (B, K) or (B, K + C) tensor
         Contents.
     derivative : bool
-        Whether to work out the derivative.
+        Whether to work out the derivatives.
+
+    Returns
+    -------
+    Landmarks
+    """
+    number = model.given_class(z)
+    parts: list[Landmarks] = []
+    order: list[Tensor] = []
+    for kind in number.unique().tolist():
+        rows = (number == kind).nonzero()[:, 0]
+        own = kind if model.config.given else ...
+        around = surroundings(model, model.template[own], model.origin[own])
+        parts.append(_landmarks(model, z[rows], around, derivative=derivative))
+        order.append(rows)
+    if len(parts) == 1:
+        return parts[0]
+    back = torch.cat(order).argsort()
+    return Landmarks(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+
+
+def _landmarks(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative: bool) -> Landmarks:
+    central = find_central(model, z, around, derivative=derivative)
+    cage, by_latent = find_cage(model, z, around, central, derivative=derivative)
+    place = central.bell[:, :2]
+    place = torch.where(central.found[:, None], place, torch.full_like(place, torch.nan))
+    return Landmarks(cage, by_latent, place, central.by_latent[:, :2])
+
+
+def find_cage(
+    model: ShiftVAE, z: Tensor, around: Surroundings, central: Central, *, derivative: bool
+) -> tuple[Tensor, Tensor]:
+    """Register the cage of each decoded pattern with the template's.
+
+    Least squares on pose, contrast and background at once, by Gauss-Newton on the decoder, the
+    central atoms of both taken off.
 
     Returns
     -------
@@ -41,10 +101,16 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     by_latent : (B, C, K) tensor
         Its derivative; (B, C, 0) where it is not wanted.
     """
-    away = (model.grid - model.origin[..., None, None, :]).square().sum(dim=-1).sqrt()
-    cage = away > CENTRAL_RADIUS * model.config.separation_px
-    weight = model.of_class(torch.where(cage, 1.0, CENTRAL_WEIGHT), z).flatten(1)
-    template = model.of_class(model.template, z).flatten(1)
+    if not len(around.by):  # an atom alone is the whole pattern
+        around = around._replace(central=_nowhere(around.central))
+        central = Central(
+            _nowhere(central.bell), central.found, torch.zeros_like(central.by_latent)
+        )
+    grid, axis = model.grid.flatten(0, 1), model.grid[:, 0, 0]
+    away = (grid - around.origin).square().sum(dim=-1).sqrt()
+    weight = torch.where(away > CENTRAL_RADIUS * model.config.separation_px, 1.0, CENTRAL_WEIGHT)
+    template = around.template.flatten() - bells(around.central, axis)[0]
+    template = template.expand(len(z), -1)
     fixed = torch.stack([template, torch.ones_like(template)], dim=1)  # (B, 2, P P)
     dims, turns = 2, model.config.pose_dim - model.config.shift_dim
     pose = torch.zeros(len(z), dims + turns, device=z.device)
@@ -55,78 +121,95 @@ def cage_position(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> tup
     for _ in range(ALIGN_ITERATIONS):
         shift, turn = undone(model, pose)
         pattern, by_shift, _ = model.linearise_at(z, shift, turn, latents=False)
-        by = by_shift
+        atom = _moved(central.bell, shift, turn)
+        rest = pattern.flatten(1) - bells(atom, axis)
+        by = by_shift - slopes(atom, axis, places_only=True).view_as(by_shift)
         if turns:
-            by = torch.cat([by_shift, model.by_turn(by_shift, shift)], dim=1)
+            by = torch.cat([by, model.by_turn(by, shift)], dim=1)
         # Unknowns: pose (which the pattern is moved back by), contrast, background of the template.
         columns = torch.cat([by.flatten(2), fixed], dim=1)
-        step, normal, weighted = _least_squares(columns, weight, pattern.flatten(1))
+        step, normal, weighted = _least_squares(columns, weight, rest)
         pose = (pose + step[:, : dims + turns]).clamp(-limit, limit)
         if (step[:, : dims + turns].abs() < small).all():
             break
     if not derivative:
         return pose, pose[:, :, None][..., :0]
-    by_latent = model.linearise_at(z, *undone(model, pose)).by_latent
-    by_z, _ = torch.linalg.solve_ex(normal, weighted @ by_latent.flatten(2).mT)
+    shift, turn = undone(model, pose)
+    by_latent = model.linearise_at(z, shift, turn).by_latent.flatten(2)
+    by_atom = slopes(_moved(central.bell, shift, turn), axis)
+    change = central.by_latent
+    if turn is not None:
+        change = torch.cat([applied(turn, change[:, :2]), change[:, 2:]], dim=1)
+    by_latent = by_latent - change.mT @ by_atom
+    by_z, _ = torch.linalg.solve_ex(normal, weighted @ by_latent.mT)
     return pose, by_z[:, : dims + turns]
 
 
-def central_position(
-    model: ShiftVAE, z: Tensor, *, derivative: bool = True
-) -> tuple[Tensor, Tensor]:
+def _moved(atoms: Tensor, shift: Tensor, turn: Tensor | None) -> Tensor:
+    """Gaussians (B, 4) of patterns that are moved, turned and magnified."""
+    place, width = atoms[:, :2], atoms[:, 3:]
+    if turn is not None:
+        place = applied(turn, place[..., None])[..., 0]
+        width = width * turn[:, 1:].exp()
+    return torch.cat([place + shift, atoms[:, 2:3], width], dim=1)
+
+
+def find_central(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative: bool) -> Central:
     """Fit a Gaussian on a background to the central atom of each decoded pattern.
 
     Least squares under a smooth window about the strongest pixel of the central region; a
-    maximum alone would follow every ripple that noise has left in the decoder.
-
-    Parameters
-    ----------
-    model : ShiftVAE
-    z : (B, K) or (B, K + C) tensor
-        Contents.
-    derivative : bool
-        Whether to work out the derivative.
-
-    Returns
-    -------
-    position : (B, 2) tensor
-        Of the central atom in the unshifted pattern [px]; NaN where there is none.
-    by_latent : (B, 2, K) tensor
-        Its derivative; (B, 2, 0) where it is not wanted.
+    maximum alone would follow every ripple that noise has left in the decoder. The tails of the
+    neighbours are taken off, and these are found in what the central atom leaves, in turn.
     """
     region = CENTRAL_RADIUS * model.config.separation_px
     spread = ATOM_WINDOW * model.config.separation_px
     still = z.new_zeros(len(z), 2)
     pattern, _, by_latent = model.linearise_at(z, still, latents=derivative)
-    first = feature_pixel(pattern, model.of_class(model.origin, z), model)
+    first = feature_pixel(pattern, around.origin[None], model)
     pixels, rows, inside = _window_about(first, spread, model)
     weight = inside * torch.exp(-(pixels - first[:, None]).square().sum(dim=-1) / (2 * spread**2))
-    values = pattern.flatten(1).gather(1, rows)
+    pattern, by_latent = pattern.flatten(1), by_latent.flatten(2)
+    axis = model.grid[:, 0, 0]
 
     position, width = first, torch.full_like(first[:, 0], ATOM_WIDTH * model.config.separation_px)
+    tails = around.drawn.expand_as(pattern)
     for _ in range(ATOM_ITERATIONS):
+        values = (pattern - tails).gather(1, rows)
         offset = pixels - position[:, None]
         square = offset.square().sum(dim=-1)
-        bell = torch.exp(-square / (2 * width[:, None] ** 2))
+        shape = torch.exp(-square / (2 * width[:, None] ** 2))
         # Height and background are linear: eliminate them, then step in position and width.
-        linear = torch.stack([bell, torch.ones_like(bell)], dim=1)
+        linear = torch.stack([shape, torch.ones_like(shape)], dim=1)
         top = _least_squares(linear, weight, values)[0]
-        slope = (top[:, 0] / width**2)[:, None] * bell
-        bent = torch.cat(
-            [slope[:, None] * offset.mT, (slope * square / width[:, None])[:, None], linear], dim=1
-        )
+        slope = (top[:, 0] / width**2)[:, None] * shape
+        bent = torch.stack([slope * square / width[:, None], shape, linear[:, 1]], dim=1)
+        bent = torch.cat([slope[:, None] * offset.mT, bent], dim=1)
         residual = values - (top[:, :, None] * linear).sum(dim=1)
         step, normal, weighted = _least_squares(bent, weight, residual)
         position = position + step[:, :2].clamp(-1.0, 1.0)
         width = (width + step[:, 2]).clamp(0.4, region)
+        atom = torch.stack([*position.unbind(1), top[:, 0], width], dim=1)
         if (step[:, :3].abs() < CONVERGED_PX).all():
             break
+        tails = around.tails(pattern - bells(atom, axis))
     found = ((position - first).abs() < 1.5).all(dim=1) & (model.polarity * top[:, 0] > 0)
     found &= (step[:, :2].abs() < 0.05).all(dim=1)
-    position = torch.where(found[:, None], position, torch.full_like(position, torch.nan))
-    by_latent = by_latent.flatten(2).gather(2, rows[:, None].expand(-1, by_latent.shape[1], -1))
-    by, _ = torch.linalg.solve_ex(normal, weighted @ by_latent.mT)
-    return position, by[:, :2]
+    atom = torch.where(found[:, None], atom, _nowhere(atom))
+    if not derivative:
+        return Central(atom, found, by_latent[:, :, :0])
+    # Neighbours follow the pattern, less the central atom that follows it as well.
+    by_atom = slopes(atom, axis)
+    own = torch.cat([by_latent - around.followed(by_latent), around.followed(by_atom)], 1)
+    own = own.gather(2, rows[:, None].expand(-1, own.shape[1], -1))
+    solved = torch.linalg.solve_ex(normal, weighted @ own.mT)[0][:, [0, 1, 3, 2]]
+    by_z, by_itself = solved[..., : by_latent.shape[1]], solved[..., by_latent.shape[1] :]
+    change = torch.linalg.solve_ex(torch.eye(4).to(by_itself) - by_itself, by_z)[0]
+    return Central(atom, found, change * found[:, None, None])
+
+
+def _nowhere(atoms: Tensor) -> Tensor:
+    """Gaussians (B, 4) of no height."""
+    return torch.tensor([0.0, 0.0, 0.0, 1.0]).to(atoms).expand_as(atoms)
 
 
 def feature_pixel(pattern: Tensor, near: Tensor, model: ShiftVAE) -> Tensor:
