@@ -1,6 +1,5 @@
 """Training: it reports in time, learns, stops and goes on, and is the same every time."""
 
-import itertools
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -51,10 +50,18 @@ def patches():
 def slow_steps(monkeypatch):
     """Set how long a step seems to take [s]."""
 
+    now = [0.0]
+    step = train_module._step
+
     def set_duration(seconds):
-        ticks = itertools.count(0.0, seconds)
-        clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+        def slow(*args, **kwargs):
+            now[0] += seconds
+            return step(*args, **kwargs)
+
+        clock = SimpleNamespace(perf_counter=lambda: now[0])
         monkeypatch.setattr(train_module, "time", clock)
+        monkeypatch.setattr(train_module, "_step", slow)
+        return now
 
     return set_duration
 
@@ -86,6 +93,15 @@ def test_time_left_is_foreseen(patches, slow_steps):
     reports = list(train(make_model(), patches, TrainConfig(epochs=4)))
     assert [r.seconds + r.seconds_left for r in reports] == pytest.approx([28 * 0.3] * 28)
     assert [r.epoch for r in reports] == [step // 7 for step in range(1, 29)]
+
+
+def test_what_is_done_with_reports_is_no_training(patches, slow_steps):
+    now = slow_steps(0.3)
+    seconds = []
+    for report in train(make_model(), patches, TrainConfig(epochs=2)):
+        seconds.append(report.seconds)
+        now[0] += 5.0
+    assert seconds == pytest.approx(0.3 * np.arange(1, 15))
 
 
 def test_reported_latents_are_those_of_the_encoder():

@@ -226,34 +226,32 @@ def _analyse(
 
     neighbours = neighbourhood(patches) if config.train.smoothness else None
     known = Labels.of_picks(told.labels, model.config.classes, patches.index)
-    with clock.time("train"):
-        for report in train(
-            model, patches, config.train, state, neighbours=neighbours, labels=known
-        ):
-            epochs = report.epoch
-            sent = yield Progress(
-                stage="train",
-                fraction=report.epoch / report.epochs,
-                message=f"Training: epoch {report.epoch} of {report.epochs}",
-                positions_yx=picks,
-                index=patches.index,
-                report=report,
-                snapshot=partial(
-                    _snapshot,
-                    training,
-                    report,
-                    picks=picks,
-                    told=told,
-                    image=image,
-                    config=config,
-                    seconds=dict(clock.seconds),
-                ),
-            )
-            stopped |= sent == "stop"
-            if stopped:
-                break
+    for report in train(model, patches, config.train, state, neighbours=neighbours, labels=known):
+        epochs = report.epoch
+        sent = yield Progress(
+            stage="train",
+            fraction=report.epoch / report.epochs,
+            message=f"Training: epoch {report.epoch} of {report.epochs}",
+            positions_yx=picks,
+            index=patches.index,
+            report=report,
+            snapshot=partial(
+                _snapshot,
+                training,
+                report,
+                picks=picks,
+                told=told,
+                image=image,
+                config=config,
+                seconds=dict(clock.seconds),
+            ),
+        )
+        stopped |= sent == "stop"
+        if stopped:
+            break
     if config.train.patience and not stopped:
         config = replace(config, train=replace(config.train, epochs=epochs))
+    clock.seconds["train"] = state.seconds
     training = training.held()
     with clock.time("refine"):
         model.eval()

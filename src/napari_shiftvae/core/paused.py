@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from napari_shiftvae.core.train import TrainState, start
 
 __all__ = ["check_paused", "pause", "resumed"]
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch's Adam names them
+MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch names those of Adam
 NUMBERS = ("step", "seconds", "noise_sigma")
 BATCHES = ("order", "order_sizes", "generator")
 # Numbers that may be infinite or none, in one tensor: best bound on held-out patches, epochs
@@ -50,13 +50,9 @@ def pause(training: Training) -> dict[str, Tensor]:
         "order_sizes": torch.tensor([len(rows) for rows in state.order], dtype=torch.int64),
         "plateau": _plateau(state),
     }
-    (group,) = state.optimiser.param_groups
-    for (name, _), parameter in zip(model.named_parameters(), group["params"], strict=True):
-        own = state.optimiser.state.get(parameter, {})
-        for key in MOMENTS if own else ():
-            tensors[f"moments.{name}.{key}"] = own[key]
-        if own:
-            tensors[f"steps.{name}"] = own["step"]
+    for name, moments, steps in _of_parameters(model, state):
+        if steps:  # a parameter that was never used has none
+            tensors |= moments | {f"steps.{name}": steps}
     for name, value in training.buffers.items():
         tensors[f"buffers.{name}"] = value
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -135,14 +131,10 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
     state = start(model, run.config.train)
     buffers = {name[8:]: value for name, value in tensors.items() if name.startswith("buffers.")}
     model.load_state_dict(buffers, strict=False)
-    adam = state.optimiser.state_dict()
-    adam["state"] = {
-        number: {key: tensors[f"moments.{name}.{key}"].clone() for key in MOMENTS}
-        | {"step": tensors[f"steps.{name}"].clone()}
-        for number, (name, _) in enumerate(model.named_parameters())
-        if f"steps.{name}" in tensors
-    }
-    state.optimiser.load_state_dict(adam)
+    for name, moments, steps in _of_parameters(model, state):
+        if f"steps.{name}" in tensors:
+            for key, value in (moments | {f"steps.{name}": steps}).items():
+                value.copy_(tensors[key])
     _set_plateau(state, tensors["plateau"].tolist())
     state.step, state.seconds = int(tensors["step"]), float(tensors["seconds"])
     state.order = list(tensors["order"].split(tensors["order_sizes"].tolist()))
@@ -161,6 +153,16 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
         state=state,
         noise_sigma=float(tensors["noise_sigma"]),
     )
+
+
+def _of_parameters(
+    model: ShiftVAE, state: TrainState
+) -> Iterator[tuple[str, dict[str, Tensor], Tensor]]:
+    """Name, moments by their names in a file, and count of steps of each parameter."""
+    adam, names = state.optimiser, [name for name, _ in model.named_parameters()]
+    for name, *moments, steps in zip(names, adam.mean, adam.square, adam.steps, strict=True):
+        keys = [f"moments.{name}.{moment}" for moment in MOMENTS]
+        yield name, dict(zip(keys, moments, strict=True)), steps
 
 
 def _plateau(state: TrainState) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_shiftvae.core.adam import Adam
 from napari_shiftvae.core.bound import judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
@@ -51,7 +52,7 @@ class TrainReport:
     kl_latents : (K,) float array
         The same for each content latent [nat].
     seconds, seconds_left : float
-        Time spent training, and expected until the end.
+        Time spent training, without what is done with the reports, and expected until the end.
     latents : (N, K) float32 array
         Newest posterior mean of each patch, NaN where it was not seen yet.
     shift_yx_px : (N, 2) float32 array
@@ -78,7 +79,7 @@ class TrainReport:
 class TrainState:
     """What training needs to go on where it stopped; changed in place by `train`."""
 
-    optimiser: torch.optim.Adam
+    optimiser: Adam
     generator: torch.Generator
     step: int = 0
     seconds: float = 0.0
@@ -101,11 +102,9 @@ def start(model: ShiftVAE, config: TrainConfig) -> TrainState:
     TrainState
     """
     device = model.variance.device
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
-    )
     return TrainState(
-        optimiser=optimiser, generator=torch.Generator(device).manual_seed(config.seed)
+        optimiser=Adam.of(model.parameters()),
+        generator=torch.Generator(device).manual_seed(config.seed),
     )
 
 
@@ -173,7 +172,7 @@ def train(
     variance = torch.full_like(latents, torch.nan)
     shift = torch.full(remainder.shape, torch.nan)
     began, first_step = time.perf_counter(), state.step
-    spent, reported = state.seconds, began
+    spent, reported, away = state.seconds, began, 0.0
     model.train()
     while state.step < total:
         if not state.order:
@@ -187,14 +186,12 @@ def train(
         if config.smoothness and neighbours:
             first, second = neighbours.pairs_among(rows)
             pairs = first.to(device), second.to(device)
-        for group in state.optimiser.param_groups:
-            share = _rate(state, total, config)
-            group["lr"] = share * config.learning_rate
         found, encoded = _step(
             model,
             patches.gather(rows.numpy()).to(device),
             config,
             state,
+            rate=_rate(state, total, config) * config.learning_rate,
             centre=centre[rows].to(device),
             weight=None if weight is None else weight[rows].to(device),
             pairs=pairs,
@@ -218,7 +215,7 @@ def train(
                     patience=config.patience,
                 )
         now = time.perf_counter()
-        state.seconds = spent + now - began
+        state.seconds = spent + now - began - away
         if now - reported < REPORT_EVERY_S and state.step < total:
             continue
         reported = now
@@ -238,6 +235,7 @@ def train(
             shift_yx_px=shift.numpy().copy(),
             validation=state.validation,
         )
+        away += time.perf_counter() - now
 
 
 def _step(
@@ -246,6 +244,7 @@ def _step(
     config: TrainConfig,
     state: TrainState,
     *,
+    rate: float,
     centre: torch.Tensor,
     weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
@@ -276,9 +275,9 @@ def _step(
         kl_weights=(config.kl_shift, config.kl_content),
         step=state.step,
     )
-    state.optimiser.zero_grad(set_to_none=True)
+    state.optimiser.clear()
     (found.loss + found.wrong + extra).backward()
-    state.optimiser.step()
+    state.optimiser.step(rate)
     numbers = [found.loss, found.mean_square, found.kl_pose, *found.kl_latents]
     return torch.stack(numbers).detach(), encoded
 
