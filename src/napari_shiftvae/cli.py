@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftvae import __version__, cli_atoms, cli_model, cli_runs
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.command(options)
     except InputError as error:
         print(f"napari-shiftvae: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"napari-shiftvae: {OUT_OF_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         left = str(error) or "nothing was written"

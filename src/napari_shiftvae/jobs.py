@@ -251,5 +251,6 @@ def _steps(
 
 def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:
     """Count the epochs that are left where a run is trained on with these settings."""
-    config = config_for(find_settings, train_settings, device="auto")
-    return max(0, config.train.epochs_for(int(run.used.sum())) - run.epochs)
+    config = config_for(find_settings, train_settings, device="auto").train
+    config = replace(config, batch_size=run.config.train.batch_size)  # as `analyse` does
+    return max(0, config.epochs_for(int(run.used.sum())) - run.epochs)

@@ -206,9 +206,7 @@ def _analyse(
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
         told = Told.of_table(resume.atoms)
-        # What made the model and its picks stays; how to go on may change.
-        train_config = replace(config.train, seed=resume.config.train.seed)
-        config = replace(resume.config, train=train_config, refine=config.refine)
+        config = _taken_up(config, resume.config)
         epochs = resume.epochs
         clock.seconds |= resume.seconds
     else:
@@ -228,10 +226,13 @@ def _analyse(
     known = Labels.of_picks(told.labels, model.config.classes, patches.index)
     for report in train(model, patches, config.train, state, neighbours=neighbours, labels=known):
         epochs = report.epoch
+        config = replace(config, train=report.config or config.train)
         sent = yield Progress(
             stage="train",
             fraction=report.epoch / report.epochs,
-            message=f"Training: epoch {report.epoch} of {report.epochs}",
+            message=". ".join(
+                (f"Training: epoch {report.epoch} of {report.epochs}", *report.mishaps[-1:])
+            ),
             positions_yx=picks,
             index=patches.index,
             report=report,
@@ -295,11 +296,23 @@ def _analyse(
             run,
             atoms=with_classes(run.atoms, *classes) if classes else run.atoms,
             training=training,
+            diagnostics=run.diagnostics.and_told(state.mishaps),
             peak_memory_mb=peak_memory_mb(),
         )
         _ = run.maps
     clock.total()
     return run
+
+
+def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig) -> AnalysisConfig:
+    """What made the model and its picks stays; how to go on may change."""
+    train_config = replace(
+        config.train,
+        seed=earlier.train.seed,
+        batch_size=earlier.train.batch_size,  # steps are counted in batches
+        learning_rate=earlier.train.learning_rate,  # which may have been lowered
+    )
+    return replace(earlier, train=train_config, refine=config.refine)
 
 
 def _snapshot(

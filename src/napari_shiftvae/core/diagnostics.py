@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,6 +53,10 @@ class Diagnostics:
     period_jumps: int
     set_aside: dict[str, int]
     sentences: tuple[str, ...]
+
+    def and_told(self, sentences: Iterable[str]) -> Diagnostics:
+        """Add to what is said in words."""
+        return replace(self, sentences=(*self.sentences, *sentences))
 
 
 def diagnose(

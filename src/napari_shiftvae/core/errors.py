@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises."""
+"""The one exception a user's mistake raises, and what is said where memory runs out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +33,35 @@ def reading(path: Path) -> Iterator[None]:
             f"{path.name} could not be read ({reason}); check that the file is complete and that "
             "its name ends as its format does."
         ) from error
+
+
+OUT_OF_MEMORY = (
+    "The memory does not suffice: close other programs, or choose fewer atoms, smaller patches, "
+    "smaller batches or another device."
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an error that says that memory ran out.
+
+    Parameters
+    ----------
+    error : exception
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."))
+    True
+    >>> is_out_of_memory(RuntimeError("shape '[2]' is invalid for input of size 3"))
+    False
+    """
+    # Torch raises RuntimeError for it, on each device in other words.
+    words = str(error).casefold()
+    signs = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in words for sign in signs)
+    )

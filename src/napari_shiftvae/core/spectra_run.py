@@ -261,6 +261,8 @@ def _train(
         part = replace(common, epochs=epochs, kl_content=min(1e3, price * given.kl_content))
         report: TrainReport | None = None
         for report in train(model, spectra, part):
+            if report.config is not None:  # the second part goes on with it
+                common = report.config
             sent = yield Progress(
                 stage="train",
                 fraction=(done + report.epoch) / total,

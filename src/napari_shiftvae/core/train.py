@@ -17,6 +17,7 @@ from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import given_of
 from napari_shiftvae.core.model import Encoded, ShiftVAE
+from napari_shiftvae.core.recovery import LostLossError, recovering
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
 from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
 from napari_shiftvae.core.train_config import FEWEST_PATCHES, TrainConfig
@@ -59,6 +60,11 @@ class TrainReport:
         Newest shift of each patch from its pick, (y, x) pixels.
     validation : float
         The loss on the patches held out, after the last whole epoch [nat]; NaN without any.
+    config : TrainConfig or None
+        Settings that training goes on with, where they had to be changed: smaller batches after
+        memory ran out, a smaller rate after the loss was lost.
+    mishaps : tuple of str
+        What happened, one sentence each.
     """
 
     epoch: int
@@ -73,6 +79,8 @@ class TrainReport:
     latents: NDArray[np.float32]
     shift_yx_px: NDArray[np.float32]
     validation: float = math.nan
+    config: TrainConfig | None = None
+    mishaps: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,6 +95,7 @@ class TrainState:
     plateau: Plateau = field(default_factory=Plateau)
     validation: float = math.nan
     total: int | None = None
+    mishaps: list[str] = field(default_factory=list)
 
 
 def start(model: ShiftVAE, config: TrainConfig) -> TrainState:
@@ -120,7 +129,8 @@ def train(
     """Maximise the evidence lower bound, reporting every tenth of a second and at the end.
 
     The noise variance follows the mean square residual, which maximises the bound for given
-    weights (O. Rybkin, K. Daniilidis, S. Levine, arXiv:2006.13202).
+    weights (O. Rybkin, K. Daniilidis, S. Levine, arXiv:2006.13202). Where memory runs out or the
+    loss is lost, training goes on from its last good state as `recovery` tells.
 
     Parameters
     ----------
@@ -143,7 +153,8 @@ def train(
     Raises
     ------
     InputError
-        If there are too few patches, or neighbours are needed and not given.
+        If there are too few patches, neighbours are needed and not given, or training fails with
+        the smallest batches or steps, too.
 
     Examples
     --------
@@ -159,7 +170,29 @@ def train(
     """
     count = len(patches)
     _check(count, config, neighbours)
-    state = state or start(model, config)
+    begun = state or start(model, config)
+    yield from recovering(
+        lambda settings: _training(
+            model, patches, settings, begun, neighbours=neighbours, labels=labels
+        ),
+        model,
+        begun,
+        config,
+        count,
+    )
+
+
+def _training(
+    model: ShiftVAE,
+    patches: Windows,
+    config: TrainConfig,
+    state: TrainState,
+    *,
+    neighbours: Neighbourhood | None,
+    labels: Labels | None,
+) -> Iterator[TrainReport]:
+    """Train on from a state to the end."""
+    count = len(patches)
     batch, epochs = config.batch_for(count), config.epochs_for(count)
     learn, judge = hold_out(count, config.validation, config.seed)
     steps_per_epoch = math.ceil(len(learn) / batch)
@@ -198,6 +231,8 @@ def train(
             label=label[rows].to(device),
             given=given_of(patches, rows, device),
         )
+        if not math.isfinite(found[0]):
+            raise LostLossError
         if model.classes is not None:
             variance[rows] = (2 * encoded.log_sd_z.detach()).exp().cpu()
         latents[rows] = encoded.z.detach().cpu()

@@ -12,7 +12,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal, Slot
 
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
 
 if TYPE_CHECKING:
     from napari.qt.threading import GeneratorWorker
@@ -59,6 +59,8 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[A
     except InputError as error:
         return Refused(sentence=str(error))
     except Exception as error:  # noqa: BLE001 - shown to the user by who started the job
+        if is_out_of_memory(error):
+            return Refused(sentence=OUT_OF_MEMORY)
         return Failed(error=error)
     return result
 
