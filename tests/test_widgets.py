@@ -696,27 +696,6 @@ def test_bad_images_get_one_sentence(qtbot, viewer, data, sentence) -> None:
     assert widget.header.quick_run.isEnabled()
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, ZeroDivisionError])
-def test_a_job_that_fails_does_not_leave_the_dock_waiting(qtbot, dock, monkeypatch, kind) -> None:
-    """DESIGN 8: napari's worker swallows RuntimeError, and torch raises it for everything."""
-    from napari.utils.notifications import notification_manager
-
-    from napari_shiftvae import jobs
-
-    def fails(_order):
-        yield None
-        raise kind("out of memory")
-
-    shown = []
-    monkeypatch.setattr(jobs, "analysis", fails)
-    monkeypatch.setattr(notification_manager, "receive_error", lambda *error: shown.append(error))
-    press(qtbot, dock.header.quick_run)
-    wait_idle(qtbot, dock)
-    assert "out of memory" in dock.header.message.text()
-    assert [error[0] for error in shown] == [kind]
-    assert dock.header.quick_run.isEnabled()
-
-
 def test_another_image_has_its_own_picks(qtbot, viewer, dock, made) -> None:
     press(qtbot, dock.atoms.find)
     wait_idle(qtbot, dock)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import Cancelled, InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
 
 if TYPE_CHECKING:
@@ -202,6 +202,9 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
             progress = steps.send(stop)
     except StopIteration as end:
         run = end.value
+    except (GeneratorExit, Cancelled) as end:
+        steps.throw(end)  # now and for the same reason, not whenever it is collected
+        raise
     saved = where.finished if where.finished.exists() else None
     return Finished(run=run, grid=decoder_grid(run, GRID_SIDE), saved=saved)
 

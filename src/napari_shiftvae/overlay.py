@@ -43,6 +43,7 @@ class Target:
     place: Mapping[str, Any]
     image: Image
     picks: Picks
+    pixels: object
     atoms: Points | None = None
 
 
@@ -160,6 +161,12 @@ class Overlay:
         self._atoms[self.session.key] = layer
         return layer
 
+    def _let_go(self, key: object) -> None:
+        """Leave a layer of atoms to itself."""
+        layer = self._atoms.pop(key, None)
+        if layer is not None:
+            layer.events.data.disconnect(self._on_atoms_edited)
+
     def _new_atoms(self, picks: Picks) -> Points:
         data = to_layers.atoms_layer(
             picks, self.image.name, spatial(self.image), self.session.colour_of
@@ -225,17 +232,23 @@ class Overlay:
             layer = self._new_atoms(picks)
         elif layer is not None and RUN in layer.metadata:
             self.runs.hide(layer.metadata[RUN])
-            layer = self._add_atoms(picks)
+            layer = self._add_atoms(picks) if len(picks) else self._let_go(self.session.key)
         self._target = Target(
             key=self.session.key,
             name=self.image.name,
             place=spatial(self.image),
             image=self.image,
+            pixels=self.image.data,
             atoms=layer,
             picks=picks,
         )
         self._next_recolour = 0.0
         return self._target
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the image has other data than when the run was begun."""
+        return self._target is not None and self._target.image.data is not self._target.pixels
 
     def recolour(self, progress: Progress) -> None:
         """Colour the atoms by the first latent as it is now, at most a few times a second."""
@@ -349,9 +362,7 @@ class Overlay:
         there = {layer.unique_id for layer in self._viewer.layers}
         for key in self.session.keys() - there:
             self.session.forget(key)
-            atoms = self._atoms.pop(key, None)
-            if atoms is not None:
-                atoms.events.data.disconnect(self._on_atoms_edited)
+            self._let_go(key)
 
     def _quietly(self) -> _Flag:
         return _Flag(self)

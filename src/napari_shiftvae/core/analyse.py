@@ -189,6 +189,7 @@ def analyse(
     >>> "z1" in run.atoms
     True
     """
+    _ = image.sha256  # of the pixels that are analysed, had they been changed before the end
     with spare_one_core():
         return (yield from _analyse(image, config, positions_yx, (given, labels), resume))
 

@@ -27,7 +27,7 @@ from napari_shiftvae.core.analyse import (
 from napari_shiftvae.core.atoms import find_atoms
 from napari_shiftvae.core.classes import class_of, with_classes
 from napari_shiftvae.core.conclude import conclude
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import InputError, Notice
 from napari_shiftvae.core.given import Told, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
 from napari_shiftvae.core.infer import Fit, encode, refine
@@ -126,7 +126,7 @@ def encode_image(
             made: Run = end.value
             return made
         for note in progress.notes:
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, Notice, stacklevel=2)
         yield progress
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import Cancelled, InputError, Notice
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
@@ -136,8 +136,8 @@ def with_checkpoints(
 
     A checkpoint is a run file like any other: it opens, with results of up to 2,000 atoms, and the
     training goes on from it with the same numbers. An analysis that is closed before its end
-    leaves one. It is for the caller to remove it when the finished run is saved. A file that
-    cannot be written is said in a warning and stops nothing.
+    leaves one, an analysis that is `Cancelled` none. It is for the caller to remove it when the
+    finished run is saved. A file that cannot be written is said in a warning and stops nothing.
 
     Parameters
     ----------
@@ -169,6 +169,9 @@ def with_checkpoints(
             saved = time.monotonic()
         try:
             sent = yield progress
+        except Cancelled:
+            path.unlink(missing_ok=True)
+            raise
         except GeneratorExit:
             if progress.snapshot is not None:
                 _saved(progress.snapshot(), path)
@@ -238,4 +241,4 @@ def _saved(run: Run, path: Path) -> bool:
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(f"The run is not being saved: {reason}", stacklevel=3)
+    warnings.warn(f"The run is not being saved: {reason}", Notice, stacklevel=3)

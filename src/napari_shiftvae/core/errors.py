@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, and what is said where memory runs out."""
+"""What a user is told: of a mistake, of a mishap, and where memory runs out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,17 @@ class InputError(ValueError):
 
     The message is one sentence for the user: what is wrong, and what to do about it. The command
     line prints it and ends with status 2; the widgets show it. Any other exception is a defect.
+    """
+
+
+class Notice(UserWarning):
+    """A warning that is meant for the user: the command line prints it and the widgets show it."""
+
+
+class Cancelled(BaseException):
+    """Thrown into an analysis whose result nobody wants any more: it leaves nothing behind.
+
+    No `GeneratorExit`, which ``yield from`` does not pass on as it is.
     """
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class MicroscopeImage:
     name: str
     path: Path | None = None
     calibration: Calibration | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the pixels as they are when it is first asked for."""
+        return checksum(self.data)
 
 
 def read_image(path: str | Path, *, stacks: bool = False) -> MicroscopeImage:

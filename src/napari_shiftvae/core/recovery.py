@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
+from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, Notice, is_out_of_memory
 from napari_shiftvae.core.stopping import Plateau, hold_out
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ COPY_EVERY_S = 2.0  # of training; a copy takes about a millisecond
 SMALLER_STEP = 0.25
 MOST_RESTARTS = 6
 SMALLEST_BATCH = 2
+MOMENTS = ("mean", "square", "steps")  # of `Adam`
 
 
 class LostLossError(ArithmeticError):
@@ -94,7 +94,7 @@ def recovering(
             if model.variance.device.type == "cuda":
                 torch.cuda.empty_cache()
         state.mishaps.append(sentence)
-        warnings.warn(sentence, stacklevel=2)
+        warnings.warn(sentence, Notice, stacklevel=2)
 
 
 def _smaller_step(config: TrainConfig, restarts: int) -> tuple[TrainConfig, str]:
@@ -135,7 +135,7 @@ class _Copy:
     """Model and state of its training between two steps."""
 
     weights: dict[str, torch.Tensor]
-    optimiser: dict[str, Any]
+    moments: dict[str, list[torch.Tensor]]
     generator: torch.Tensor
     step: int
     seconds: float
@@ -148,7 +148,7 @@ class _Copy:
     def of(cls, model: ShiftVAE, state: TrainState) -> _Copy:
         return cls(
             weights={name: value.clone() for name, value in model.state_dict().items()},
-            optimiser=copy.deepcopy(state.optimiser.state_dict()),
+            moments={name: _clones(getattr(state.optimiser, name)) for name in MOMENTS},
             generator=state.generator.get_state(),
             step=state.step,
             seconds=state.seconds,
@@ -165,9 +165,14 @@ class _Copy:
     def restore(self, model: ShiftVAE, state: TrainState) -> None:
         """Put both back, but for the time that was spent."""
         model.load_state_dict(self.weights)
-        # a copy: the optimiser changes in place what it is given
-        state.optimiser.load_state_dict(copy.deepcopy(self.optimiser))
+        for name, tensors in self.moments.items():
+            # clones: the optimiser changes in place what it is given
+            setattr(state.optimiser, name, _clones(tensors))
         state.generator.set_state(self.generator)
         state.step, state.order = self.step, list(self.order)
         state.plateau = replace(self.plateau)
         state.validation, state.total = self.validation, self.total
+
+
+def _clones(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [one.clone() for one in tensors]

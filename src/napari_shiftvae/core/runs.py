@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.gauge import Reading
-from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum
+from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
@@ -56,7 +56,7 @@ class ImageInfo:
             path="" if image.path is None else str(image.path),
             shape=(height, width),
             dtype=str(image.data.dtype),
-            sha256=checksum(image.data),
+            sha256=image.sha256,
             pixel_size_nm=image.calibration.pixel_size_nm if image.calibration else None,
         )
 

@@ -79,6 +79,7 @@ class FieldsControl(QObject):
         self._draws.succeeded.connect(self._on_drawn)
         self._runner.succeeded.connect(self._on_done)
         self._runner.refused.connect(self._refuse)
+        self._runner.failed.connect(lambda error: self._refuse(f"It failed: {error}"))
         layers = viewer.layers
         for event in (layers.events.inserted, layers.events.removed):
             event.connect(self._show_references)

@@ -49,6 +49,7 @@ class Training(QObject):
         self._fraction = 0.0
         self.device = ""
         self._finds = False
+        self._taken: NDArray[np.float64] | None = None
         self._cancelled = False
         self._result: jobs.Finished | None = None
         self._drawn: tuple[Run | None, NDArray[np.float32] | None] = (None, None)
@@ -121,6 +122,9 @@ class Training(QObject):
         positions, picks = progress.positions_yx, self._session.picks
         if positions is None or not len(positions) or not self._finds:
             return
+        if positions is self._taken:  # since then the user may have edited them
+            return
+        self._taken = positions
         if not np.array_equal(positions, picks.positions_yx):
             found = Picks.of(positions, by_hand=False)
             self._session.change_picks(found, step="analysis")
@@ -152,6 +156,7 @@ class Training(QObject):
         self.fraction_changed.emit(0.0)
         result, key = self._result, self._session.key
         self._result = None
+        replaced = self._overlay.replaced
         self._overlay.end(None if result is None else result.run)
         if result is not None:
             run = result.run
@@ -160,6 +165,7 @@ class Training(QObject):
             self._session.say(
                 f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
                 + ("" if result.saved is None else f" Saved: {result.saved.name}")
+                + (" The image was changed meanwhile: this is of it as it was." * replaced)
             )
         self._session.activity = "idle"
         self.ended.emit()

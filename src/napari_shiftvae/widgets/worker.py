@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from napari.qt.threading import create_worker
-from napari.utils.notifications import notification_manager
+from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal, Slot
 
-from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
-
-if TYPE_CHECKING:
-    from napari.qt.threading import GeneratorWorker
+from napari_shiftvae.core.errors import (
+    OUT_OF_MEMORY,
+    Cancelled,
+    InputError,
+    Notice,
+    is_out_of_memory,
+)
 
 LONGEST_WAIT_S = 10.0
 
@@ -41,6 +45,29 @@ class _Named(functools.partial):  # type: ignore[type-arg]
 
     def __str__(self) -> str:
         return self.title
+
+
+class _Worker(GeneratorWorker):
+    """Ends its job in the job's own thread, at once.
+
+    When napari tells a worker to quit, as it does when its window closes, the generator is left to
+    the garbage collector: whatever it does on closing, such as saving, comes late or never.
+    """
+
+    job: Generator[Any, Any, Any]
+    end: type[BaseException] = GeneratorExit
+
+    def work(self) -> Any:
+        """Run the job; called in the thread."""
+        result = super().work()
+        if self.abort_requested:
+            with suppress(GeneratorExit, Cancelled, StopIteration):
+                self.job.throw(self.end())
+        return result
+
+
+def _running(job: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    return (yield from job)
 
 
 def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[Any, Any, Any]:
@@ -102,9 +129,14 @@ class Runner(QObject):
         """
         if self.busy:
             raise ValueError(f"'{title}' cannot start: a job is at work; stop it first")
-        named = _Named(_guarded, job, arguments)
+        guarded = _guarded(job, arguments)
+        named = _Named(_running, guarded)
         named.title = title
-        worker = create_worker(named, _start_thread=False, _ignore_errors=True)
+        worker = create_worker(
+            named, _start_thread=False, _ignore_errors=True, _worker_class=_Worker
+        )
+        worker.job = guarded
+        worker.warned.connect(self._on_warned)
         worker.yielded.connect(self._on_yielded)
         worker.returned.connect(self._on_returned)
         worker.finished.connect(self._on_finished)
@@ -119,8 +151,9 @@ class Runner(QObject):
             self._held = value  # a generator that has not begun takes none
 
     def cancel(self) -> None:
-        """End the job at its next yield, without a result."""
+        """End the job at its next yield, without a result and without a trace."""
         if self._worker is not None:
+            self._worker.end = Cancelled
             self._worker.quit()
 
     def close(self) -> None:
@@ -154,6 +187,12 @@ class Runner(QObject):
             self.failed.emit(error)
         else:
             self.succeeded.emit(result)
+
+    @Slot(object)
+    def _on_warned(self, warning: tuple[Any, ...]) -> None:
+        message, category = warning[:2]  # as `warnings.showwarning` gets them
+        if issubclass(category, Notice):
+            show_warning(str(message))
 
     @Slot()
     def _on_finished(self) -> None:
