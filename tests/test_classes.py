@@ -59,6 +59,15 @@ def test_kinds_of_atoms_are_found_without_labels(unsupervised):
     assert (np.diff(np.bincount(found[run.used])) <= 0).all()  # 0 is the largest
 
 
+def test_kinds_are_found_with_all_else_at_its_default():
+    """The window holds one atom, and the latents to spare have no say in the classes."""
+    made, sites, kind = sheet(2)
+    config = AnalysisConfig(separation_px=made.separation_px, latent_dim=3, classes=3)
+    run = finish(analyse(MicroscopeImage(data=made.image, name="made"), config, positions_yx=sites))
+    assert run.model.config.patch_size_px < made.separation_px
+    assert adjusted_rand_score(kind[run.used], run.atoms["class"][run.used]) >= 0.98
+
+
 def test_five_labels_a_class_are_enough():
     """In windows that hold neighbours, where without labels the sublattices are found instead."""
     made, sites, kind = sheet(1)
@@ -124,6 +133,20 @@ def test_mixture_follows_rare_classes():
     order = torch.argsort(prior.weight, descending=True)
     np.testing.assert_allclose(prior.weight[order], np.bincount(number) / 3000, atol=2e-3)
     np.testing.assert_allclose(prior.mean[order], means, atol=0.2)
+
+
+def test_latents_that_carry_nothing_have_no_say():
+    """Their means are far below their deviation, yet apart so that classes could follow them."""
+    rng = np.random.default_rng(1)
+    number = rng.choice(3, size=2000, p=[0.97, 0.02, 0.01])
+    z = np.column_stack([np.array([0.0, 3.0, -3.0])[number], rng.choice([-0.15, 0.15], 2000)])
+    z += [0.3, 0.01] * rng.standard_normal((2000, 2))
+    variance = torch.tensor([[0.3**2, 0.98]]).expand(2000, -1)
+    prior = ClassPrior(3, 2)
+    latents = torch.from_numpy(z).float()
+    prior.follow(latents, variance, torch.full((2000,), -1))
+    found = prior.shares(latents, variance, torch.full((2000,), -1)).argmax(dim=1)
+    assert adjusted_rand_score(number, found) >= 0.98
 
 
 def test_classes_are_asked_for_in_words():

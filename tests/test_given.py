@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from napari_shiftvae import jobs
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.apply import encode_image
@@ -18,6 +19,8 @@ from napari_shiftvae.core.runfile import load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import graphene, perovskite
 from napari_shiftvae.core.train import TrainConfig
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.settings import FindSettings, TrainSettings
 
 SITE = ["site_y_px", "site_x_px"]
 
@@ -185,3 +188,36 @@ def test_labels_on_the_command_line(tmp_path, capsys):
     known = run.used & (number >= 0)
     assert (run.atoms["class"].to_numpy()[known] == number[known]).all()
     np.testing.assert_array_equal(run.atoms["label"].fillna(-1), number)
+
+
+def ordered(made, sublattice, use):
+    """Analyse as the dock does, with one epoch."""
+    picks = Picks.of(made.truth[SITE].to_numpy(), by_hand=False)
+    picks.table["sublattice"] = sublattice
+    order = jobs.Order(
+        image=MicroscopeImage(data=made.image, name="made"),
+        find=FindSettings(),
+        train=TrainSettings(epochs=1, sublattices=use),
+        device="cpu",
+        picks=picks,
+        resume=None,
+    )
+    steps = jobs.analysis(order)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value.run
+
+
+def test_sublattices_of_the_dock_are_given_or_are_examples(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_shiftvae.core.checkpoint.runs_folder", lambda: tmp_path)
+    made, _, sublattice = crystal(8)
+    assert ordered(made, sublattice, "given").model.config.given == ("A", "B")
+    few = np.where(np.arange(len(sublattice)) % 30 == 0, sublattice, "")
+    run = ordered(made, few, "examples")
+    assert run.model.config.classes == 2
+    assert run.model.config.patch_size_px < made.separation_px
+    assert (run.atoms["label"].notna() == (few != "")).all()
+    with pytest.raises(InputError, match="The atoms are in no sublattices: group them"):
+        ordered(made, np.full(len(few), ""), "given")

@@ -566,6 +566,7 @@ def test_fields_survive_deleted_layers(qtbot, viewer, dock) -> None:
         TrainSettings(
             patch_size_px=31,
             latent_dim=4,
+            sublattices="examples",
             invariances=("shift", "scale"),
             classes=3,
             smoothness=0.7,

@@ -74,19 +74,25 @@ def survey(
     picks: Picks,
     frame: int,
     separation_px: float | None,
-    patch_size_px: int | None,
+    train: TrainSettings,
 ) -> Survey:
     """Find out the default patch size and which picks of a frame have no patch of their own."""
     from napari_shiftvae.atom_jobs import frame_of
     from napari_shiftvae.core.lattice import neighbour_distance
-    from napari_shiftvae.core.patches import default_patch_size, extract_patches
+    from napari_shiftvae.core.patches import (
+        default_patch_size,
+        extract_patches,
+        one_atom_patch_size,
+    )
 
     pixels, here = frame_of(image, frame), picks.t == frame
     positions = picks.positions_yx[here]
     separation = separation_px or neighbour_distance(positions)
     if not np.isfinite(separation):  # one pick has no neighbour to tell the scale
         separation = SCALE_OF_ONE_PICK_PX
-    size = patch_size_px or min(default_patch_size(separation), *pixels.shape)
+    sorts = train.classes > 0 or train.sublattices == "examples"
+    by_default = one_atom_patch_size if sorts else default_patch_size
+    size = train.patch_size_px or min(by_default(separation), *pixels.shape)
     set_aside = np.full(len(picks), "", dtype=object)
     try:
         set_aside[here] = extract_patches(pixels, positions, size, normalisation="global").set_aside

@@ -28,7 +28,12 @@ from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
-from napari_shiftvae.core.patches import Patches, default_patch_size, extract_patches
+from napari_shiftvae.core.patches import (
+    Patches,
+    default_patch_size,
+    extract_patches,
+    one_atom_patch_size,
+)
 from napari_shiftvae.core.paused import pause, resumed
 from napari_shiftvae.core.runs import Run, Training
 from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
@@ -436,7 +441,8 @@ def _picks(
 
 
 def _patch_size(config: AnalysisConfig, separation_px: float, shape: tuple[int, ...]) -> int:
-    return config.patch_size_px or min(default_patch_size(separation_px), *shape)
+    by_default = one_atom_patch_size if config.classes else default_patch_size
+    return config.patch_size_px or min(by_default(separation_px), *shape)
 
 
 def _resumed(image: MicroscopeImage, run: Run, device: torch.device) -> Training:

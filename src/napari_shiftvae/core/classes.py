@@ -7,7 +7,9 @@ form, and over the classes the best ``q(c)`` as well, so that the bound holds
 entropy of the class they would be given (D. P. Kingma et al., arXiv:1406.5298).
 
 Weights, means and covariances of the classes follow the latents once an epoch by
-expectation-maximisation, which climbs the same bound. Where all classes have labelled atoms, they
+expectation-maximisation, which climbs the same bound. It begins at the mixture whose classes lie
+farthest apart, in units of the latents' posterior deviation, so that latents which carry nothing
+have no say. Where all classes have labelled atoms, they
 follow these alone, with one covariance: a climb over all atoms leads small classes astray, to
 whatever is more frequent, such as the neighbours of defects.
 """
@@ -36,6 +38,7 @@ STARTS = 20  # of the first mixture: rare classes are missed by most
 FLOOR = 0.03**2  # of a variance, in units of the prior; a class of one atom keeps some width
 LABELLED_FLOOR = 0.1**2  # the same where a few labelled atoms are all there is to go by
 LABEL_WEIGHT = 10.0  # of the cross entropy of a labelled atom [nat per nat]
+MOST_POINTS = 20_000  # that it is fitted to
 ROUNDS = 5  # of expectation-maximisation in an epoch
 LAST_ROUNDS = 50
 UNKNOWN = -1
@@ -142,7 +145,7 @@ class ClassPrior(nn.Module):
             self._of_labelled(groups)
             return
         if not self.ready:
-            self._begin(z)
+            self._begin(z, variance)
         for _ in range(rounds):
             share = self.shares(z, variance, label)
             total = share.sum(dim=0).clamp_min(1e-6)
@@ -153,6 +156,23 @@ class ClassPrior(nn.Module):
             spread += torch.diag_embed(share.T @ variance)
             floor = FLOOR * torch.eye(z.shape[1], device=z.device)
             self.covariance.copy_(spread / total[:, None, None] + floor)
+
+    @torch.no_grad()
+    def settle(self, z: Tensor, variance: Tensor, label: Tensor) -> None:
+        """Climb to the end; from a new beginning, too, where no labels say which classes."""
+        self.follow(z, variance, label, LAST_ROUNDS)
+        if (label >= 0).any():
+            return
+        other = ClassPrior(*self.mean.shape).to(z.device)
+        other.follow(z, variance, label, LAST_ROUNDS)
+        if other.completed_bound(z, variance) > self.completed_bound(z, variance):
+            self.load_state_dict(other.state_dict())
+
+    def completed_bound(self, z: Tensor, variance: Tensor) -> float:
+        """Mean bound on the latents (N, K) less the entropy of the classes [nat]."""
+        share = self.log_joint(z, variance).log_softmax(dim=1)
+        entropy = -(share.exp() * share).sum(dim=1)
+        return float((self.log_joint(z, variance).logsumexp(dim=1) - entropy).mean())
 
     def shares(self, z: Tensor, variance: Tensor, label: Tensor) -> Tensor:
         """Probability of each class, (B, C); certain where it is known."""
@@ -168,20 +188,37 @@ class ClassPrior(nn.Module):
         self.covariance.copy_(within.expand_as(self.covariance))
         self.weight.fill_(1 / len(groups))
 
-    def _begin(self, z: Tensor) -> None:
-        mixture = GaussianMixture(
-            len(self.weight),
-            init_params="k-means++",
-            n_init=STARTS,
-            reg_covar=FLOOR,
-            random_state=0,
-        ).fit(z.cpu().double().numpy())
+    def _begin(self, z: Tensor, variance: Tensor) -> None:
+        """Choose the first mixture: of some, the one whose classes are farthest apart."""
+        unit = variance.mean(dim=0).sqrt()
+        every = (z / unit).cpu().double().numpy()
+        some = every[:: -(-len(every) // MOST_POINTS)]
+        mixtures = [
+            GaussianMixture(
+                len(self.weight), init_params="k-means++", reg_covar=1.0, random_state=start
+            ).fit(some)
+            for start in range(STARTS)
+        ]
+        best = max(mixtures, key=lambda mixture: completed_likelihood(mixture, some))
+        scale = unit.cpu().double().numpy()
         for name, value in (
-            ("weight", mixture.weights_),
-            ("mean", mixture.means_),
-            ("covariance", mixture.covariances_),
+            ("weight", best.weights_),
+            ("mean", best.means_ * scale),
+            ("covariance", best.covariances_ * np.outer(scale, scale)),
         ):
             getattr(self, name).copy_(torch.from_numpy(value).float())
+
+
+def completed_likelihood(mixture: GaussianMixture, points: NDArray[np.float64]) -> float:
+    """Log likelihood less the entropy of the assignments, the mean over points (N, K) [nat].
+
+    High for classes that lie apart, where the likelihood alone would rather describe the shape of
+    the largest class by several (C. Biernacki, G. Celeux, G. Govaert, *IEEE Trans. Pattern Anal.
+    Mach. Intell.* 22, 719 (2000), doi:10.1109/34.865189).
+    """
+    share = mixture.predict_proba(points)
+    entropy = -(share * np.log(np.maximum(share, 1e-30))).sum(axis=1).mean()
+    return float(mixture.score(points) - entropy)
 
 
 @torch.no_grad()
@@ -222,7 +259,7 @@ def class_of(
     label = torch.full((len(z),), UNKNOWN) if labels is None else labels.number
     label = label.to(z.device)
     if follow:
-        prior.follow(z, variance, label, LAST_ROUNDS)
+        prior.settle(z, variance, label)
     if follow and not (label >= 0).any():
         order = torch.argsort(prior.weight, descending=True, stable=True)
         for value in (prior.weight, prior.mean, prior.covariance):

@@ -108,7 +108,7 @@ def default_patch_size(separation_px: float) -> int:
     Returns
     -------
     int
-        Even number of pixels, at least 8.
+        Even number of pixels.
 
     Examples
     --------
@@ -116,6 +116,27 @@ def default_patch_size(separation_px: float) -> int:
     40
     """
     return max(8, 2 * round(1.05 * separation_px))
+
+
+def one_atom_patch_size(separation_px: float) -> int:
+    """Window that holds an atom and none of its neighbours, to tell what kind it is.
+
+    Parameters
+    ----------
+    separation_px : float
+        Nearest-neighbour distance in pixels.
+
+    Returns
+    -------
+    int
+        Even number of pixels.
+
+    Examples
+    --------
+    >>> one_atom_patch_size(19.0)
+    16
+    """
+    return max(SMALLEST_PATCH_PX, 2 * round(0.42 * separation_px))
 
 
 def extract_patches(

@@ -31,7 +31,8 @@ class AnalysisConfig:
     threshold : float, optional
         Lowest strength of an atom, as `atoms.find_atoms` takes it.
     patch_size_px : int, optional
-        Side of the windows [px]; by default they hold the ring of nearest neighbours.
+        Side of the windows [px]; by default they hold the ring of nearest neighbours, or one atom
+        where classes are learned.
     normalisation : {"flat", "global", "patch"}
         Slow background removed and one scale of intensity; one offset and scale; or each window's
         own offset and scale.
@@ -49,8 +50,9 @@ class AnalysisConfig:
     band_limit : float, optional
         Highest frequency of the Fourier decoder [cycles/px]; from the power spectrum by default.
     classes : int
-        Number of classes of atoms that are learned with the model, 2 to 16; 0 for none. For kinds
-        of single atoms take windows that hold one: neighbours differ more between sublattices.
+        Number of classes of atoms that are learned with the model, 2 to 16; 0 for none. In windows
+        that hold neighbours, classes are of these as well: they differ between sublattices, and
+        more than kinds of atoms do.
     train : TrainConfig
     refine : bool
         Whether to move every patch to the maximum of its posterior after training.

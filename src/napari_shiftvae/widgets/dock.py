@@ -236,8 +236,8 @@ class ShiftVAEWidget(QWidget):
     def _survey(self) -> None:
         image = self._image(quiet=True, stacks=True)
         if image is not None:
-            size = self.train.form.value().patch_size_px
-            self.atoms_control.finding.survey(image, self.overlay.frame, size)
+            train = self.train.form.value()
+            self.atoms_control.finding.survey(image, self.overlay.frame, train)
 
     def _on_surveyed(self, survey: jobs.Survey) -> None:
         if len(survey.set_aside) != len(self.session.picks):

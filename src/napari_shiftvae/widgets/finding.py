@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.atoms import Candidates
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.session import Session
-    from napari_shiftvae.settings import FindSettings
+    from napari_shiftvae.settings import FindSettings, TrainSettings
 
 SETTLE_MS = 250
 
@@ -86,7 +86,7 @@ class Finding(QObject):
             self._find.runner.cancel()
             self._session.say("Stopped; the atoms are as they were.")
 
-    def survey(self, image: MicroscopeImage, frame: int, patch_size_px: int | None) -> None:
+    def survey(self, image: MicroscopeImage, frame: int, train: TrainSettings) -> None:
         """Look which picks have a patch, once they have not changed for a moment."""
         picks = self._session.picks
         if len(picks) < 2:
@@ -96,7 +96,7 @@ class Finding(QObject):
             picks,
             frame,
             self._session.separation_px,
-            patch_size_px,
+            train,
         )
         self._settle.start()
 

@@ -54,8 +54,9 @@ class TrainForm(QWidget):
             6,
             1024,
             "Side of the square cut around each atom. It should hold the atom and the ring of its "
-            "neighbours; the white square on the image shows it. 'auto' takes 2.2 times the "
-            "distance between atoms.",
+            "neighbours; the white square on the image shows it. 'auto' takes 2.1 times the "
+            "distance between atoms; 0.84 times where classes are learned, so that it holds one "
+            "atom and classes are kinds of atoms, not of their neighbours.",
             unit="px",
             auto=True,
         )
@@ -74,7 +75,8 @@ class TrainForm(QWidget):
             2,
             16,
             "Sort the atoms into so many classes while the model is trained; the atoms get a "
-            "column 'class'.",
+            "column 'class', the largest being 0. Rare kinds are found from about ten atoms on. "
+            "For classes of surroundings, such as domains, choose a patch that holds them.",
             auto=True,
         )
         self.classes.setSpecialValueText("none")
