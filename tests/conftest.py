@@ -8,6 +8,7 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Runs that save themselves shall not fill the folder of who runs the tests.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 
 from collections.abc import Callable
 from pathlib import Path

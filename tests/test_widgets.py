@@ -477,42 +477,6 @@ def test_a_run_is_saved_and_exported_from_the_fields(qtbot, dock, tmp_path, monk
     assert any(name.endswith(".tif") and "exx" in name for name in names)
 
 
-def test_a_run_file_is_taken_over_by_the_dock(qtbot, viewer, dock, made, tmp_path) -> None:
-    from napari_shiftvae.core.runfile import save_run
-
-    run(qtbot, dock)
-    first = dock.session.run
-    path = save_run(first, tmp_path / "made.shiftvae")
-    viewer.layers.clear()
-    viewer.add_image(made[:, :-3], name="another", **PLACE)
-    viewer.open(str(path), plugin="napari-shiftvae")
-    assert dock.session.run is None
-    assert "not of the chosen image" in dock.header.message.text()
-    viewer.layers.clear()
-    image = viewer.add_image(made, name="again", **PLACE)
-    viewer.open(str(path), plugin="napari-shiftvae")
-    assert dock.session.run is not None
-    np.testing.assert_allclose(dock.session.run.atoms["z1"], first.atoms["z1"])
-    assert len(dock.session.picks) == len(first.atoms)
-    for layer in viewer.layers:
-        np.testing.assert_allclose(layer.data_to_world((3, 4)), image.data_to_world((3, 4)))
-    dock.train.form.setValue(TrainSettings(epochs=5))
-    press(qtbot, dock.train.resume)  # the file holds the state of the training
-    wait_idle(qtbot, dock)
-    assert dock.session.run.epochs == 5
-    qtbot.waitUntil(lambda: "lattice" in dock.fields.note.text(), timeout=WAIT_MS)
-
-
-def test_an_interrupted_analysis_is_offered(viewer, monkeypatch, tmp_path) -> None:
-    left = tmp_path / "made.checkpoint.shiftvae"
-    monkeypatch.setattr("napari_shiftvae.widgets.dock.latest_checkpoint", lambda: left)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    assert str(left) in widget.header.message.text()
-    assert "press Resume" in widget.header.message.text()
-    widget.atoms_control.close()
-
-
 def test_atoms_scatter_and_map_share_their_colours(qtbot, viewer, dock) -> None:
     run(qtbot, dock)
     atoms, used = viewer.layers["made atoms"], dock.session.run.used

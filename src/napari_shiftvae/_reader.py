@@ -56,6 +56,8 @@ def get_run_reader(path: str | Sequence[str]) -> Reader | None:
 def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
     """Make the layers of each run file: atoms, latent maps, arrows.
 
+    In a window the dock is opened with them: it finds the image, or asks for it.
+
     Raises
     ------
     InputError
@@ -64,7 +66,20 @@ def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
     from napari_shiftvae.core.runfile import load_run
     from napari_shiftvae.layers import run_to_layer_data
 
-    return [layer for one in _as_list(path) for layer in run_to_layer_data(load_run(one))]
+    layers = [layer for one in _as_list(path) for layer in run_to_layer_data(load_run(one))]
+    _open_dock()
+    return layers
+
+
+def _open_dock() -> None:
+    import napari
+
+    from napari_shiftvae.overlay import has_dock
+
+    viewer = napari.current_viewer()
+    window = getattr(viewer, "window", None)  # a viewer without a window has none
+    if window is not None and not has_dock(viewer):
+        window.add_plugin_dock_widget("napari-shiftvae", "Shift-VAE")
 
 
 def _as_list(path: str | Sequence[str]) -> list[str]:

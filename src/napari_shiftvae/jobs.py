@@ -6,14 +6,14 @@ Torch is imported here inside the functions, that is in the thread: it takes sec
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_shiftvae.core.errors import Cancelled, InputError
-from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
+from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum, read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,6 +175,10 @@ class Order:
         Run to train on.
     trained : Trained or None
         Model to read the image with; nothing is trained then.
+    folder : Path or None
+        Where it is saved without being asked; the default folder where None.
+    continues : Path or None
+        Checkpoint that `resume` is from.
     """
 
     image: MicroscopeImage
@@ -184,6 +188,8 @@ class Order:
     picks: Picks | None
     resume: Run | None
     trained: Trained | None = None
+    folder: Path | None = None
+    continues: Path | None = None
 
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
@@ -198,8 +204,8 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         # the same as the command line knows, even if Run was pressed before the file was read
         image = replace(image, calibration=calibration_in(image.path)[1])
     stop = yield Started(device=str(choose_device(order.device)))
-    where = Autosave.of(image.name)
-    steps = autosaved(_steps(order, image, config), where)
+    where = Autosave.of(image.name, order.folder)
+    steps = autosaved(_steps(order, image, config), where, continues=order.continues)
     try:
         progress = next(steps)
         while True:
@@ -256,6 +262,43 @@ def _steps(
     return analyse(
         image, config, positions_yx=positions, given=given, labels=labels, resume=order.resume
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageOfRun:
+    """A run and the image that it was made of."""
+
+    run: Run
+    image: MicroscopeImage
+
+
+def image_of(run: Run, path: Path) -> ImageOfRun:
+    """Read the image of a run.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds other pixels.
+    """
+    image = read_image(path)
+    if checksum(image.data) != run.image.sha256:
+        raise InputError(
+            f"{path} is not the image that '{run.image.name}' was analysed from: its pixels are "
+            "others (by their checksum)."
+        )
+    return ImageOfRun(run=run, image=image)
+
+
+def settings_of(config: AnalysisConfig) -> tuple[FindSettings, TrainSettings]:
+    """Settings of the tabs that give this configuration: the inverse of `config_for`."""
+    from napari_shiftvae.settings import FindSettings, TrainSettings
+
+    known = vars(config.train) | vars(config)
+    find, train = (
+        {one.name: known[one.name] for one in fields(kind) if known.get(one.name) is not None}
+        for kind in (FindSettings, TrainSettings)
+    )
+    return FindSettings(**find), TrainSettings(**train)
 
 
 def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSettings) -> int:

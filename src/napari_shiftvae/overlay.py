@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Image, Points
+from psygnal import Signal
 
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
-from napari_shiftvae.placement import spatial
+from napari_shiftvae.placement import FILE, spatial
 from napari_shiftvae.run_layers import RunLayers
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
 
@@ -54,7 +57,14 @@ class Overlay:
     ----------
     viewer : napari.viewer.Viewer
     session : Session
+
+    Signals
+    -------
+    run_opened
+        Atoms layer of a run that was opened from its file, and the run.
     """
+
+    run_opened = Signal(object, object)
 
     def __init__(self, viewer: napari.viewer.Viewer, session: Session) -> None:
         self._viewer = viewer
@@ -70,15 +80,22 @@ class Overlay:
         self.runs = RunLayers(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
+        _AT_WORK.add(self)
 
     def close(self) -> None:
         """Stop listening."""
+        _AT_WORK.discard(self)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.session.picks_changed.disconnect(self._show_picks)
         self.session.colours_changed.disconnect(self._recolour_rings)
         for layer in self._atoms.values():
             layer.events.data.disconnect(self._on_atoms_edited)
+
+    @property
+    def viewer(self) -> napari.viewer.Viewer:
+        """Whose layers these are."""
+        return self._viewer
 
     # -- image and picks -----------------------------------------------------------------------
 
@@ -317,23 +334,44 @@ class Overlay:
         if RUN not in layer.metadata or self.runs.adding or self._target is not None:
             return
         run = layer.metadata[RUN]
-        if isinstance(layer, Points) and self.image is not None:
-            self._adopt(layer, run)
+        if isinstance(layer, Points):
+            self.run_opened.emit(layer, run)
         elif self.image is not None and run is self.session.run:
             self.runs.put(layer, self.image)
 
-    def _adopt(self, layer: Points, run: Run) -> None:
+    def look_for_runs(self) -> None:
+        """Tell of the run that was opened last, before anything listened."""
+        for layer in reversed(self._viewer.layers):
+            if isinstance(layer, Points) and RUN in layer.metadata:
+                self.run_opened.emit(layer, layer.metadata[RUN])
+                return
+
+    def image_of(self, run: Run) -> Image | None:
+        """Find the image of a run among the layers: the chosen one, or another with its pixels."""
         from napari_shiftvae.core.images import checksum
 
-        image, shape = self.image, tuple(run.image.shape)
-        if image is None or image.data.shape != shape or checksum(image.data) != run.image.sha256:
-            self.session.say(
-                f"This run is of '{run.image.name}', not of the chosen image: open and choose that "
-                "image, then open the run again to go on with it."
-            )
-            return
+        shape, dtype = tuple(run.image.shape), run.image.dtype
+        there = [one for one in image_layers(self._viewer) if one is not self.image]
+        for image in there if self.image is None else [self.image, *there]:
+            if image.rgb or image.multiscale or image.data.shape != shape:
+                continue
+            if str(image.data.dtype) == dtype and checksum(image.data) == run.image.sha256:
+                return image
+        return None
+
+    def add_image_of(self, run: Run, image: MicroscopeImage) -> Image:
+        """Lay the image of a run, read from its file, beneath all layers."""
+        size = run.image.pixel_size_nm
+        place = {} if size is None else {"scale": size, "units": ("nm", "nm")}
+        layer = Image(image.data, name=run.image.name, metadata={FILE: str(image.path)}, **place)
+        self._viewer.layers.insert(0, layer)
+        return layer
+
+    def adopt(self, layer: Points, run: Run) -> None:
+        """Make a run that was opened from its file that of the chosen image."""
+        assert self.image is not None  # noqa: S101 - its image has been chosen
         for one in (layer, *self.runs.of_run(run)):
-            self.runs.put(one, image)
+            self.runs.put(one, self.image)
         earlier = self._atoms.get(self.session.key)
         if earlier is not None:
             earlier.events.data.disconnect(self._on_atoms_edited)
@@ -342,7 +380,6 @@ class Overlay:
         with self._quietly():
             self.session.change_picks(Picks.of(run.picks_yx, by_hand=False))
         self.session.finish(run, self.session.key)
-        self.session.say(f"Took over the run of '{run.image.name}': see Explore and Fields.")
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
@@ -366,6 +403,19 @@ class Overlay:
 
     def _quietly(self) -> _Flag:
         return _Flag(self)
+
+
+_AT_WORK: WeakSet[Overlay] = WeakSet()
+
+
+def has_dock(viewer: object) -> bool:
+    """Whether the layers of a viewer are looked after by a dock."""
+    return any(_bare(overlay.viewer) is _bare(viewer) for overlay in _AT_WORK)
+
+
+def _bare(viewer: object) -> object:
+    """Take off the wrapping in which napari hands its viewer to plugins."""
+    return getattr(viewer, "__wrapped__", viewer)
 
 
 class _Flag:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import ArrayLike, NDArray
 
+FILE = "shiftvae_file"  # key of a layer's metadata, where napari does not know of the file
 SPATIAL = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -46,8 +47,8 @@ def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
 
 def source_path(layer: Layer) -> Path | None:
     """File that a layer was opened from, None where there is none any more."""
-    path = Path(layer.source.path) if layer.source.path else None
-    return path if path is not None and path.exists() else None
+    path = layer.source.path or layer.metadata.get(FILE)
+    return Path(path) if path and Path(path).exists() else None
 
 
 def image_from_layer(

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKPOINT_EVERY_S",
     "Autosave",
+    "Interrupted",
     "autosaved",
     "checkpoint_beside",
     "latest_checkpoint",
@@ -83,10 +85,41 @@ class Autosave:
         return self.folder / f"{self.name}.shiftvae"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """What the name of a checkpoint tells.
+
+    Attributes
+    ----------
+    image_name : str
+    begun : str
+        Date and time.
+    """
+
+    image_name: str
+    begun: str
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> Interrupted | None:
+        """Read the name of a checkpoint; None where it is not one of `Autosave`.
+
+        Examples
+        --------
+        >>> Interrupted.of(Autosave.of("made", Path()).checkpoint).image_name
+        'made'
+        """
+        name = checkpoint.name.removesuffix(CHECKPOINT)
+        pieces = name.rsplit(" ", 3)
+        if name == checkpoint.name or len(pieces) < 4 or not pieces[3].isdecimal():
+            return None
+        return cls(image_name=pieces[0], begun=f"{pieces[1]} {pieces[2].replace('.', ':')}")
+
+
 def autosaved(
     steps: Generator[Progress, str | None, Run],
     where: Autosave,
     *,
+    continues: Path | None = None,
     every_s: float = CHECKPOINT_EVERY_S,
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, with checkpoints while it trains, and save it at its end.
@@ -99,6 +132,9 @@ def autosaved(
         From `analyse.analyse`.
     where : Autosave
         Its folder is made where it is missing, for its owner's eyes only.
+    continues : Path, optional
+        Checkpoint of the run that is trained on; it becomes the first one of this analysis, so that
+        it is there if this one is interrupted too, and gone when it is finished.
     every_s : float
         Time between checkpoints [s].
 
@@ -120,6 +156,9 @@ def autosaved(
     except OSError as error:
         _warn(f"{where.folder} could not be made ({error.strerror or error})")
     _sweep(where.folder)
+    if continues is not None:
+        with suppress(OSError):  # it may have been moved or removed meanwhile, which harms nothing
+            continues.replace(where.checkpoint)
     run = yield from with_checkpoints(steps, where.checkpoint, every_s=every_s)
     if _saved(run, where.finished):
         where.checkpoint.unlink(missing_ok=True)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_shiftvae import jobs
-from napari_shiftvae.core.checkpoint import latest_checkpoint
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.fields_jobs import VECTORS
 from napari_shiftvae.overlay import Overlay
@@ -31,6 +30,9 @@ from napari_shiftvae.widgets.fields_control import FieldsControl
 from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
 from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.model_control import ModelControl
+from napari_shiftvae.widgets.notice import Notice
+from napari_shiftvae.widgets.restoring import Restoring
+from napari_shiftvae.widgets.runs_folder import chosen_folder
 from napari_shiftvae.widgets.spectra_control import SpectraControl
 from napari_shiftvae.widgets.stack_control import StackControl
 from napari_shiftvae.widgets.train_panel import TrainPanel
@@ -77,6 +79,8 @@ class ShiftVAEWidget(QWidget):
         self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
         self.training = Training(self.session, self.overlay, self)
         self.header = Header(napari_viewer)
+        self.notice = Notice()
+        self.restoring = Restoring(napari_viewer, self.overlay, self.notice, self)
         self.pixel_size = PixelSizeKeeper(napari_viewer, self.header.pixel_size, self)
         self.atoms = AtomsPanel()
         self.atoms_control = AtomsControl(
@@ -107,13 +111,15 @@ class ShiftVAEWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.header)
+        layout.addWidget(self.notice)
         layout.addWidget(self.tabs, 1)
         self.setMinimumWidth(WIDTH_PX)
         self._connect()
         self._on_theme()
         self._on_image(self.header.chooser.current)
         self._on_activity("idle")
-        self._tell_of_unfinished()
+        self.restoring.offer_interrupted()
+        self.overlay.look_for_runs()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the panels, no wider: the image needs the room."""
@@ -128,6 +134,10 @@ class ShiftVAEWidget(QWidget):
         session.said.connect(self._on_said)
         header.chooser.chosen.connect(self._on_image)
         header.quick_run_asked.connect(self.quick_run)
+        self.restoring.image_found.connect(header.chooser.choose)
+        self.restoring.restored.connect(self._on_restored)
+        self.restoring.resume_asked.connect(partial(self.quick_run, resume=True))
+        self.train.folder.open_asked.connect(self.restoring.open)
         self.pixel_size.changed.connect(self._show_lengths)
         self.pixel_size.applied.connect(self._on_calibrated)
         self.training.progressed.connect(self._on_progress)
@@ -156,6 +166,7 @@ class ShiftVAEWidget(QWidget):
         self._viewer.bind_key(REDO_KEYS, lambda _: session.redo(), overwrite=True)
         # a plain function: nothing of this widget can be called any more when it is destroyed
         ends = (
+            self.restoring.close,
             self.training.close,
             self.model_control.close,
             self.spectra.close,
@@ -187,14 +198,14 @@ class ShiftVAEWidget(QWidget):
         )
         self._on_activity(self.session.activity)
 
-    def _tell_of_unfinished(self) -> None:
-        """Offer what an analysis has left that did not come to its end, such as after a crash."""
-        left = latest_checkpoint()
-        if left is not None:
-            self.session.say(
-                f"An analysis was interrupted: open its image, then {left}, and press Resume in "
-                "the Train tab to go on with it."
-            )
+    def _on_restored(self, run: Run) -> None:
+        """Show the settings that a run was made with."""
+        find_settings, train_settings = jobs.settings_of(run.config)
+        with QSignalBlocker(self.atoms.form):  # or the atoms would be found anew
+            self.atoms.form.setValue(find_settings)
+        self.train.form.setValue(train_settings)
+        self.header.device.setCurrentText(run.config.device)
+        self._show_possible()
 
     def _on_calibrated(self) -> None:
         self.session.say("The image and what lies on it have their scale in nm now.")
@@ -301,6 +312,8 @@ class ShiftVAEWidget(QWidget):
                 picks=picks if use_picks else None,
                 resume=self.session.run if resume else None,
                 trained=None if resume else self.model_control.chosen(),
+                folder=chosen_folder(),
+                continues=self.restoring.checkpoint_of(self.session.run) if resume else None,
             )
         )
 

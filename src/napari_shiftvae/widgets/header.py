@@ -60,6 +60,11 @@ class ImageChooser(QComboBox):
         """The chosen image layer."""
         return self._current
 
+    def choose(self, image: Image) -> None:
+        """Turn to an image layer."""
+        if image in self._images:
+            self.setCurrentIndex(self._images.index(image))
+
     def freeze(self, frozen: bool) -> None:
         """Keep the choice while a run is at work, even if the image is deleted."""
         self._frozen = frozen

@@ -23,6 +23,7 @@ from napari_shiftvae.widgets.form import (
     whole,
 )
 from napari_shiftvae.widgets.model_box import ModelBox
+from napari_shiftvae.widgets.runs_folder import RunsFolder
 from napari_shiftvae.widgets.stack_box import StackBox
 
 if TYPE_CHECKING:
@@ -305,6 +306,7 @@ class TrainPanel(QWidget):
         self.status = label("Not trained yet.")
         self.plot = LossPlot()
         self.findings = label("", "What the analysis says about itself.")
+        self.folder = RunsFolder()
         buttons = QHBoxLayout()
         for one in (self.run, self.stop, self.resume):
             buttons.addWidget(one)
@@ -317,6 +319,7 @@ class TrainPanel(QWidget):
         layout.addWidget(self.status)
         layout.addWidget(self.plot)
         layout.addWidget(self.findings)
+        layout.addWidget(self.folder)
         layout.addStretch(1)
         self.model.changed.connect(self._on_model)
         self.run.clicked.connect(self.run_asked)
