@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import napari
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.analyse import Progress
@@ -334,7 +335,7 @@ class Overlay:
         if RUN not in layer.metadata or self.runs.adding or self._target is not None:
             return
         run = layer.metadata[RUN]
-        if isinstance(layer, Points):
+        if isinstance(layer, Points) and _is_of_image(layer):
             self.run_opened.emit(layer, run)
         elif self.image is not None and run is self.session.run:
             self.runs.put(layer, self.image)
@@ -342,7 +343,7 @@ class Overlay:
     def look_for_runs(self) -> None:
         """Tell of the run that was opened last, before anything listened."""
         for layer in reversed(self._viewer.layers):
-            if isinstance(layer, Points) and RUN in layer.metadata:
+            if isinstance(layer, Points) and _is_of_image(layer):
                 self.run_opened.emit(layer, layer.metadata[RUN])
                 return
 
@@ -403,6 +404,15 @@ class Overlay:
 
     def _quietly(self) -> _Flag:
         return _Flag(self)
+
+
+def _is_of_image(layer: Layer) -> bool:
+    """Whether a layer shows the run of an image, not that of a stack."""
+    if RUN not in layer.metadata:
+        return False
+    from napari_shiftvae.core.runs import Run
+
+    return isinstance(layer.metadata[RUN], Run)
 
 
 _AT_WORK: WeakSet[Overlay] = WeakSet()
