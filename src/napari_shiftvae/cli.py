@@ -202,8 +202,7 @@ def _sequence(options: argparse.Namespace) -> None:
     made = _with_progress(cli_runs.sequence(options, first))
     for sentence in made.sentences:
         print(sentence)
-    frames = made.atoms["t"].nunique()
-    print(f"Wrote {len(made.atoms)} atoms of {frames} frames to {options.output / 'atoms.csv'}")
+    print(f"Wrote {made.count} atoms of {made.frames} frames to {made.table}")
 
 
 def _check_output(path: Path) -> None:

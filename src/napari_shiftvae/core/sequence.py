@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -59,8 +62,10 @@ class SequenceRun:
 
     Attributes
     ----------
-    atoms : pandas.DataFrame
-        One row per pick of each frame: ``t``, then the columns of ``atoms.csv``.
+    table : Path
+        ``atoms.csv`` of all frames.
+    count : int
+        Picks in it.
     frames : int
         How many frames were read, from the first: all, unless it was stopped.
     run : Run
@@ -72,11 +77,21 @@ class SequenceRun:
         What is to be said of single frames; those that cannot be read are left out.
     """
 
-    atoms: pd.DataFrame
+    table: Path
+    count: int
     frames: int
     run: Run
     learned_from: tuple[int, ...]
     sentences: tuple[str, ...]
+
+    @cached_property
+    def atoms(self) -> pd.DataFrame:
+        """One row per pick of each frame: ``t``, then the columns of ``atoms.csv``.
+
+        Read from the file when it is first asked for: that of a long movie fills the memory.
+        """
+        table = pd.read_csv(self.table, keep_default_na=False, na_values=[""])
+        return table.fillna({"set_aside": ""})
 
 
 def analyse_sequence(
@@ -152,11 +167,10 @@ def analyse_sequence(
     given = None if picks is None else [picks[index] for index in learned_from]
     run = yield from _trained(some, given, config, folder / MODEL)
     run = replace(run, image=replace(run.image, pixel_size_nm=_size(calibration)))
-    tables: list[pd.DataFrame] = []
     sentences: list[str] = []
     done = 0
     for index in range(len(images)):
-        path = folder / f"frame-{index:05d}.csv"
+        path = _table_of(folder, index)
         if not path.exists():
             where = None if picks is None else picks[index]
             try:
@@ -170,24 +184,48 @@ def analyse_sequence(
                 sentences.append(f"Frame {index} was left out: {error}")
                 made = run.atoms.iloc[:0]
             _write(path, atoms_csv(made))
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""]).fillna({"set_aside": ""})
-        table.insert(0, "t", index)
-        if len(table):
-            tables.append(table)
         done = index + 1
         if (yield FramesDone(frame=index, done=done, total=len(images))) == "stop":
             break
-    if not tables:
-        raise InputError(f"No frame could be read. {sentences[0]}")
-    atoms = pd.concat(tables, ignore_index=True)
-    _write(folder / TABLE, atoms_csv(atoms))
+    rows = _joined(folder, done)
+    count = 0
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal count
+        for row in rows:
+            file.write(row)
+            count += 1
+
+    header = next(rows, None)
+    if header is None:
+        raise InputError(f"No frame could be read. {' '.join(sentences[:1])}")
+    rows = chain([header], rows)
+    written_aside(folder / TABLE, write)
     return SequenceRun(
-        atoms=atoms,
+        table=folder / TABLE,
+        count=count - 1,
         frames=done,
         run=run,
         learned_from=tuple(learned_from),
         sentences=tuple(sentences),
     )
+
+
+def _joined(folder: Path, frames: int) -> Iterator[bytes]:
+    """Lines of the tables of all frames, one after the other, with the frame in front."""
+    header = None
+    for index in range(frames):
+        with _table_of(folder, index).open("rb") as table:
+            names = next(table)
+            for row in table:
+                if header is None:
+                    header = names
+                    yield b"t," + names
+                yield b"%d," % index + row
+
+
+def _table_of(folder: Path, frame: int) -> Path:
+    return folder / f"frame-{frame:05d}.csv"
 
 
 def _read(
