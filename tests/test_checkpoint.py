@@ -1,5 +1,6 @@
 """Saving while training: what a crash leaves, and going on from it with the same numbers."""
 
+import itertools
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from napari_shiftvae.core.checkpoint import (
     runs_folder,
     with_checkpoints,
 )
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import Cancelled, InputError
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -258,6 +259,25 @@ def test_closing_leaves_a_checkpoint(image, tmp_path):
     assert not path.exists()
     steps.close()
     assert int(load_run(path).paused["step"]) == 5
+
+
+@pytest.mark.usefixtures("every_step")
+def test_checkpoint_that_is_gone_on_from_is_the_first_of_the_new_analysis(image, tmp_path):
+    """It stays if that is cancelled, and goes when it is finished."""
+    snapshot = interrupted(analyse(image, CONFIG), 5).snapshot()
+    where = [Autosave(folder=tmp_path, name=f"made {index}") for index in range(3)]
+    save_run(snapshot, where[0].checkpoint)
+    for before, after in itertools.pairwise(where):
+        resume = load_run(before.checkpoint)
+        steps = autosaved(analyse(image, CONFIG, resume=resume), after, continues=before.checkpoint)
+        next(steps)
+        assert not before.checkpoint.exists()
+        assert int(load_run(after.checkpoint).paused["step"]) == 5
+        if after is not where[-1]:
+            with pytest.raises(Cancelled):
+                steps.throw(Cancelled)
+    finish(steps)
+    assert [path.name for path in tmp_path.iterdir()] == [where[-1].finished.name]
 
 
 @pytest.mark.usefixtures("every_step")

@@ -159,7 +159,9 @@ def autosaved(
     if continues is not None:
         with suppress(OSError):  # it may have been moved or removed meanwhile, which harms nothing
             continues.replace(where.checkpoint)
-    run = yield from with_checkpoints(steps, where.checkpoint, every_s=every_s)
+    run = yield from with_checkpoints(
+        steps, where.checkpoint, every_s=every_s, discard=continues is None
+    )
     if _saved(run, where.finished):
         where.checkpoint.unlink(missing_ok=True)
     return run
@@ -170,6 +172,7 @@ def with_checkpoints(
     path: Path,
     *,
     every_s: float = CHECKPOINT_EVERY_S,
+    discard: bool = True,
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, and save what it has learned at intervals while it trains.
 
@@ -186,6 +189,9 @@ def with_checkpoints(
         Checkpoint; the older one stays whole until the newer one is.
     every_s : float
         Time between checkpoints [s].
+    discard : bool
+        Whether an analysis that is `Cancelled` leaves no checkpoint; where the file was there
+        before, it stays.
 
     Yields
     ------
@@ -209,7 +215,8 @@ def with_checkpoints(
         try:
             sent = yield progress
         except Cancelled:
-            path.unlink(missing_ok=True)
+            if discard:
+                path.unlink(missing_ok=True)
             raise
         except GeneratorExit:
             if progress.snapshot is not None:
