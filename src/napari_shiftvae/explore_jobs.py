@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_shiftvae.colouring import CLASS_NAME, class_names
 from napari_shiftvae.layers import CLASS
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.classify import Method
+    from napari_shiftvae.core.classify import Criterion, Method
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
 
@@ -26,11 +27,11 @@ class Classified:
     Attributes
     ----------
     run : Run
-        Its atoms have the column ``class``.
+        Its atoms have the column ``class``, and ``class_name`` where a class has a name.
     table : pandas.DataFrame
         Number of atoms and means of the columns, one row a class.
     patterns : (C, P, P) array
-        Mean patch of each class.
+        Mean patch of each class; NaN where it has none.
     sentence : str
     """
 
@@ -41,35 +42,78 @@ class Classified:
 
 
 def classify(
-    run: Run, patches: Patches, columns: Sequence[str], method: Method, count: int | None
+    run: Run,
+    patches: Patches,
+    values: NDArray[np.float64],
+    method: Method,
+    criterion: Criterion,
+    count: int | None,
+    split: bool,
 ) -> Classified:
-    """Sort the atoms of a run into classes by some of their columns."""
-    from napari_shiftvae.core.classify import cluster
+    """Sort the atoms of a run into classes by some columns (N, F) and, asked for, brightness."""
+    from napari_shiftvae.core.classify import central_brightness, cluster, split_classes
 
-    values = run.atoms[list(dict.fromkeys(columns))].to_numpy(dtype=float)
-    found = cluster(values, method=method, count=count, seed=run.config.train.seed)
-    return _classified(run, patches, found.label, found.sentence)
+    seed = run.config.train.seed
+    found = cluster(values, method=method, count=count, criterion=criterion, seed=seed)
+    label, sentence = found.label, found.sentence
+    if split:
+        brightness = np.full(len(run.atoms), np.nan)
+        brightness[patches.index] = central_brightness(patches, run.separation_px)
+        label = split_classes(label, brightness, seed=seed)
+        more = int(label.max(initial=-1)) + 1 - found.count
+        if more:
+            sizes = [str((label == found.count + each).sum()) for each in range(more)]
+            sentence += (
+                f" Brightness sets apart {' and '.join(sizes)} of these atoms as "
+                f"{'a class of their own' if more == 1 else 'classes of their own'}."
+            )
+    return described(with_classes(run, label, {}), patches, sentence)
 
 
-def add_class(run: Run, patches: Patches, rows: Sequence[int]) -> Classified:
+def add_class(run: Run, patches: Patches, rows: Sequence[int], name: str) -> Classified:
     """Put some atoms into a class of their own."""
-    labels = np.full(len(run.atoms), -1)
+    labels, names = np.full(len(run.atoms), -1), {}
     if CLASS in run.atoms:
         labels = run.atoms[CLASS].to_numpy(dtype=int).copy()
+        names = class_names(run.atoms)
     number = int(labels.max()) + 1
     labels[list(rows)] = number
-    return _classified(run, patches, labels, f"Class {number}: {len(rows)} selected atoms.")
+    said = f"Class {name or number}: {len(rows)} selected atoms."
+    return described(with_classes(run, labels, {**names, number: name}), patches, said)
 
 
-def _classified(run: Run, patches: Patches, labels: NDArray[np.int64], sentence: str) -> Classified:
+def with_classes(run: Run, labels: NDArray[np.int64], names: dict[int, str]) -> Run:
+    """Give the atoms of a run classes, in columns before the last one, ``set_aside``.
+
+    Parameters
+    ----------
+    run : Run
+    labels : (N,) int array
+        -1 for none.
+    names : dict of int to str
+        Of classes that have names other than their numbers.
+    """
+    given = {number: name for number, name in names.items() if name not in {"", str(number)}}
+    atoms = run.atoms.drop(columns=[CLASS, CLASS_NAME], errors="ignore")
+    aside = atoms.columns.get_loc("set_aside")
+    if (labels >= 0).any():
+        atoms.insert(aside, CLASS, labels)
+        if given:
+            words = [given.get(int(label), "") for label in labels]
+            atoms.insert(aside + 1, CLASS_NAME, np.array(words, dtype=object))
+    return replace(run, atoms=atoms)
+
+
+def described(run: Run, patches: Patches, sentence: str) -> Classified:
+    """Compare the classes of a run."""
     from napari_shiftvae.core.classify import class_pictures, class_table
 
-    aside = run.atoms.columns.get_loc("set_aside")
-    atoms = run.atoms.drop(columns=CLASS, errors="ignore")
-    atoms.insert(min(aside, atoms.shape[1]), CLASS, labels)
+    labels = np.full(len(run.atoms), -1)
+    if CLASS in run.atoms:
+        labels = run.atoms[CLASS].to_numpy(dtype=int)
     return Classified(
-        run=replace(run, atoms=atoms),
-        table=class_table(run.atoms, labels),
+        run=run,
+        table=class_table(run.atoms.drop(columns=CLASS, errors="ignore"), labels),
         patterns=class_pictures(patches, labels[patches.index]),
         sentence=sentence,
     )

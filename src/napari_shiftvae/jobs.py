@@ -24,25 +24,21 @@ if TYPE_CHECKING:
     from napari_shiftvae.picks import Picks
     from napari_shiftvae.settings import FindSettings, TrainSettings
 
-GRID_SIDE = 9
 SCALE_OF_ONE_PICK_PX = 16.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Finished:
-    """An analysis and the picture of its decoder.
+    """A finished analysis.
 
     Attributes
     ----------
     run : Run
-    grid : (n * P, n * P) float32 array
-        Decoded patterns over the first two latents.
     saved : Path or None
         File that the run was saved to without being asked; None where that was not possible.
     """
 
     run: Run
-    grid: NDArray[np.float32]
     saved: Path | None
 
 
@@ -193,10 +189,9 @@ class Order:
 
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
-    """Analyse an image, and have its decoder drawn."""
+    """Analyse an image."""
     from napari_shiftvae.core.analyse import choose_device
     from napari_shiftvae.core.checkpoint import Autosave, autosaved
-    from napari_shiftvae.core.manifold import decoder_grid
 
     config = config_for(order.find, order.train, device=order.device)
     image = order.image
@@ -218,7 +213,7 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         steps.throw(end)  # now and for the same reason, not whenever it is collected
         raise
     saved = where.finished if where.finished.exists() else None
-    return Finished(run=run, grid=decoder_grid(run, GRID_SIDE), saved=saved)
+    return Finished(run=run, saved=saved)
 
 
 def _steps(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.overlay import Overlay
-    from napari_shiftvae.picks import Picks
 
 NAME = "lasso"
 WIDTH_PX = 2  # on the canvas
@@ -31,11 +30,16 @@ class Lasso:
         Canvas pixels per world unit.
     start_yx : (2,) array
         Where the line begins [px].
+
+    Attributes
+    ----------
+    frame : int
+        Frame of a stack that it is drawn on, 0 of an image.
     """
 
     def __init__(self, overlay: Overlay, zoom: float, start_yx: NDArray[np.float64]) -> None:
         self._overlay = overlay
-        self._frame = overlay.frame
+        self.frame = overlay.frame
         self._outline = [start_yx]
         image: Image = overlay.image
         look = {
@@ -56,15 +60,14 @@ class Lasso:
         """Take the line away."""
         self._overlay.runs.remove(self._line)
 
-    def around(self, picks: Picks) -> set[int]:
-        """Rows of the picks of the frame shown that the line goes around."""
+    def around(self, positions_yx: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether the line goes around each of some positions (N, 2) [px]."""
         if len(self._outline) < 3:
-            return set()
-        inside = points_in_poly(picks.positions_yx, self._outline) & (picks.t == self._frame)
-        return set(np.flatnonzero(inside).tolist())
+            return np.zeros(len(positions_yx), dtype=bool)
+        return np.asarray(points_in_poly(positions_yx, self._outline), dtype=bool)
 
     def _path(self) -> NDArray[np.float64]:
         path = np.array([*self._outline, self._outline[0]])  # closed, so that the inside shows
         if self._overlay.image.ndim == 2:
             return path
-        return np.column_stack([np.full(len(path), self._frame), path])
+        return np.column_stack([np.full(len(path), self.frame), path])

@@ -151,15 +151,6 @@ def latent_colours(values: ArrayLike, limits: tuple[float, float] | None = None)
     return colours.astype(np.float32)
 
 
-def class_colours(labels: ArrayLike) -> NDArray[np.float32]:
-    """Colours (N, 4) of classes 0, 1, ...; grey for atoms in none."""
-    from napari.utils.color import ColorValue
-
-    numbers = np.asarray(labels, dtype=int)
-    palette = np.array([ColorValue(colour) for colour in (*CLASS_COLOURS, "#808080")])
-    return palette[np.where(numbers >= 0, numbers % len(CLASS_COLOURS), -1)].astype(np.float32)
-
-
 def arrows(atoms: pd.DataFrame, reading: Reading) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Displacements of the atoms as arrows.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_shiftvae.lasso import Lasso
 from napari_shiftvae.layers import dot_size_px
-from napari_shiftvae.placement import in_pixels
+from napari_shiftvae.placement import in_pixels, pixels_per_canvas_pixel
 
 if TYPE_CHECKING:
     import napari
@@ -120,7 +120,9 @@ class PickTool:
             lasso.end()
         if self._overlay.image is not image:
             return
-        rows = lasso.around(self._session.picks)
+        picks = self._session.picks
+        inside = lasso.around(picks.positions_yx) & (picks.t == lasso.frame)
+        rows = set(np.flatnonzero(inside).tolist())
         if "Shift" in event.modifiers:
             rows |= set(self._overlay.selected())
         self._overlay.select(rows)
@@ -131,14 +133,9 @@ class PickTool:
 
     def _reach(self, event: Any) -> float:
         """How near to an atom a click hits it, in pixels of the image."""
-        step = 1 / self._viewer.scene.camera.zoom  # world units of a canvas pixel
-        here = np.asarray(event.position, dtype=float)
-        there = here.copy()
-        there[-1] += REACH_PX * step
-        units = self._viewer.layers.units
-        image = self._overlay.image
-        on_canvas = np.linalg.norm(in_pixels(image, there, units) - in_pixels(image, here, units))
-        return max(float(on_canvas), dot_size_px(self._session.picks.positions_yx) / 2)
+        zoom, units = self._viewer.scene.camera.zoom, self._viewer.layers.units
+        step = pixels_per_canvas_pixel(self._overlay.image, event.position, zoom, units)
+        return max(REACH_PX * step, dot_size_px(self._session.picks.positions_yx) / 2)
 
     def _inside(self, position_yx: NDArray[np.float64]) -> bool:
         shape = np.array(self._overlay.image.data.shape[-2:])

@@ -93,6 +93,30 @@ def image_from_layer(
     )
 
 
+def pixels_per_canvas_pixel(
+    layer: Layer, position: ArrayLike, zoom: float, world_units: Iterable[Any] | None
+) -> float:
+    """How many pixels of a layer a step of one canvas pixel is, at a place on the canvas.
+
+    Parameters
+    ----------
+    layer : Layer
+        Two-dimensional.
+    position : (D,) array-like
+        Place in the world.
+    zoom : float
+        Canvas pixels per world unit.
+    world_units : iterable of pint.Unit or None
+        ``viewer.layers.units``.
+    """
+    here = np.asarray(position, dtype=float)
+    there = here.copy()
+    there[-1] += 1 / zoom
+    units = None if world_units is None else tuple(world_units)
+    step = in_pixels(layer, there, units) - in_pixels(layer, here, units)
+    return float(np.linalg.norm(step))
+
+
 def in_pixels(
     layer: Layer, position: ArrayLike, world_units: Iterable[Any] | None
 ) -> NDArray[np.float64]:

@@ -11,8 +11,10 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
+from napari_shiftvae.colouring import colouring
 from napari_shiftvae.field_layers import SIGNED_COLORMAP, Look, vectors_look
 from napari_shiftvae.layers import RUN
+from napari_shiftvae.looks import Looks
 from napari_shiftvae.placement import spatial
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class RunLayers:
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self.adding = False  # a layer that is inserted now was made here
+        self._looks = Looks()
 
     def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
         """Layers of a finished run that are still there, of one kind."""
@@ -60,12 +63,16 @@ class RunLayers:
 
     def ring_selected(self, layer: Points) -> None:
         """Ring the selected atoms of a finished run; napari itself marks them only in its tool."""
+        before = self._looks.of(layer)
         chosen = np.zeros(len(layer.data), dtype=bool)
         chosen[[row for row in layer.selected_data if row < len(chosen)]] = True
-        width = np.where(chosen, SELECTED_WIDTH, 0.0)
+        if len(before.border_width) != len(chosen):
+            return  # points were added or deleted with napari's tools
+        width = np.where(chosen, SELECTED_WIDTH, before.border_width)
         if not np.array_equal(layer.border_width, width):
-            layer.border_color = np.where(chosen[:, None], SELECTED_COLOUR, layer.border_color)
-            layer.border_width = width
+            colour = np.where(chosen[:, None], SELECTED_COLOUR, before.border_color)
+            layer.border_color, layer.border_width = colour, width
+            self._looks.note(layer)
 
     def arrows_of(self, run: Run) -> Vectors | None:
         """Arrows of a finished run, None where they were deleted."""
@@ -170,11 +177,30 @@ class RunLayers:
     def colour_atoms(self, run: Run, column: str) -> None:
         """Colour the atoms of a run by a column of its table."""
         for layer in self.of_run(run, Points):
-            if column == to_layers.CLASS:
-                layer.face_color = to_layers.class_colours(run.atoms[column])
-            elif column in layer.features and len(layer.features) == len(run.atoms):
-                layer.face_contrast_limits = to_layers.latent_limits(run.atoms[column])
+            table = layer.features
+            if column not in table or len(table) != len(run.atoms):
+                continue
+            self._looks.of(layer)
+            by = colouring(table, column)
+            if by.limits is None:
+                layer.face_color = by.colours
+            else:
+                layer.face_colormap = to_layers.LATENT_COLORMAP
+                layer.face_contrast_limits = by.limits
                 layer.face_color = column
+            self._looks.note(layer)
+
+    def give_back_looks(self) -> None:
+        """Let atoms look as they did before they were coloured and ringed here."""
+        self._looks.give_back(self._viewer.layers)
+
+    def put_back_atoms(self, run: Run, image: Image | None) -> Points | None:
+        """Add the atoms of a run again after their layer was deleted."""
+        if image is None:
+            return None
+        made = to_layers.run_layers(run, image.name, spatial(image))
+        (layer,) = self.add([data for data in made if data[2] == "points"])
+        return layer  # type: ignore[no-any-return]
 
     def hide(self, run: Run) -> None:
         """Make the layers of a run invisible."""

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
-from scipy.special import entr
 from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.mixture import Mixture, fit_mixture
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.patches import Patches
 
-__all__ = ["Classes", "class_pictures", "class_table", "cluster"]
+__all__ = [
+    "Classes",
+    "central_brightness",
+    "class_pictures",
+    "class_table",
+    "cluster",
+    "split_classes",
+]
 
 Method = Literal["gaussian mixture", "k-means", "hdbscan"]
 METHODS: tuple[Method, ...] = ("gaussian mixture", "k-means", "hdbscan")
@@ -36,6 +41,7 @@ STRONG_EVIDENCE = 10.0
 FEWEST = 10  # rows of a class whose number is not given
 SMALLEST = 0.01  # share of the rows, for a class of HDBSCAN
 PICTURES_AT_ONCE = 512
+ATOM, AROUND = 0.15, 0.9  # widths of the Gaussians that weigh an atom and its surroundings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,7 +84,8 @@ def cluster(
 ) -> Classes:
     """Sort rows of values into clusters.
 
-    Each column is scaled to a standard deviation of 1 first, so that units do not matter.
+    Each column is scaled to a standard deviation of 1 first, so that units do not matter. Strange
+    rows far from all others do not make a mixture wider: each is in the class nearest to it.
 
     Parameters
     ----------
@@ -143,9 +150,9 @@ def cluster(
             round_ = _whitened(scaled)
             mixture = _mixture(round_[sample], tried, criterion, seed)
             if method == "gaussian mixture":
-                label[rows] = mixture.predict(round_)
+                label[rows] = mixture.label(round_)
             else:
-                means = KMeans(mixture.n_components, n_init=10, random_state=seed)
+                means = KMeans(len(mixture.weight), n_init=10, random_state=seed)
                 label[rows] = means.fit(scaled[sample]).predict(scaled)
     label = _largest_first(label, table)
     found = int(label.max(initial=-1)) + 1
@@ -228,6 +235,67 @@ def class_pictures(patches: Patches, label: ArrayLike) -> NDArray[np.float32]:
     return (total / count[:, None, None]).astype(np.float32)
 
 
+def central_brightness(patches: Patches, separation_px: float) -> Floats:
+    """Brightness of the image at each pick against what is around it.
+
+    Parameters
+    ----------
+    patches : Patches
+        N of them; gathered a few hundred at a time.
+    separation_px : float
+        Distance between neighbours [px]; the atom is weighed by a Gaussian of 0.15 of it, its
+        surroundings by one of 0.9.
+
+    Returns
+    -------
+    (N,) array
+        In the unit of ``patches.frames``.
+    """
+    size = patches.patch_size_px
+    middle = (size - 1) / 2 + patches.remainder_yx_px
+    away = np.arange(size) - middle[:, :, None]  # (N, 2, P)
+    found = np.empty(len(patches))
+    for first in range(0, len(patches), PICTURES_AT_ONCE):
+        rows = np.arange(first, min(first + PICTURES_AT_ONCE, len(patches)))
+        pixels = patches.gather(rows).numpy().astype(np.float64)
+        means = []
+        for share in (ATOM, AROUND):
+            weight = np.exp(-0.5 * (away[rows] / (share * separation_px)) ** 2)
+            weight /= weight.sum(axis=2, keepdims=True)
+            means.append(np.einsum("npq,np,nq->n", pixels, weight[:, 0], weight[:, 1]))
+        found[rows] = means[0] - means[1]
+    return found * patches.scale
+
+
+def split_classes(label: ArrayLike, values: ArrayLike, *, seed: int = 0) -> Ints:
+    """Split off the atoms of each class that stand apart by one more value.
+
+    Few atoms that differ in little, such as substituted ones among thousands, are lost in clusters
+    of all atoms; within their class they are apart.
+
+    Parameters
+    ----------
+    label : (N,) array-like of int
+        Class of each row, -1 for none.
+    values : (N,) array-like
+        One value a row, such as `central_brightness`; rows with a NaN stay in their class.
+    seed : int
+
+    Returns
+    -------
+    (N,) int array
+        The largest part of each class keeps its number; the others follow the last one.
+    """
+    before, column = np.asarray(label, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    after, most = before.copy(), int(before.max(initial=-1)) + 1
+    for number in range(most):
+        rows = np.flatnonzero((before == number) & np.isfinite(column))
+        parts = cluster(column[rows, None], seed=seed).label
+        moved = parts > 0
+        after[rows[moved]] = int(after.max()) + parts[moved]
+    return after
+
+
 def _check_count(count: int | None, method: Method, different: int) -> None:
     if count is None:
         return
@@ -259,19 +327,12 @@ def _whitened(scaled: Floats) -> Floats:
     return np.asarray(kept * np.sqrt(len(scaled)), dtype=np.float64)
 
 
-def _mixture(
-    scaled: Floats, tried: Iterable[int], criterion: Criterion, seed: int
-) -> GaussianMixture:
-    found: list[tuple[float, GaussianMixture]] = []
-    for k in tried:
-        mixture = GaussianMixture(k, n_init=3, reg_covar=1e-4, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # too many components: not chosen
-            mixture.fit(scaled)
-        value = float(mixture.bic(scaled))
-        if criterion == "icl":
-            value += 2 * float(entr(mixture.predict_proba(scaled)).sum())
-        if not found or mixture.weights_.min() * len(scaled) >= FEWEST:
+def _mixture(scaled: Floats, tried: Iterable[int], criterion: Criterion, seed: int) -> Mixture:
+    found: list[tuple[float, Mixture]] = []
+    for k, background in product(tried, (False, True)):
+        mixture = fit_mixture(scaled, k, seed=seed, background=background)
+        value = mixture.icl(scaled) if criterion == "icl" else mixture.bic(scaled)
+        if not found or mixture.weight.min() * len(scaled) >= FEWEST:
             found.append((value, mixture))
     lowest = min(value for value, _ in found)
     return next(mixture for value, mixture in found if value <= lowest + STRONG_EVIDENCE)

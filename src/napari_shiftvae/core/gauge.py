@@ -42,6 +42,7 @@ __all__ = [
     "Reading",
     "fix_gauge",
     "latent_information",
+    "pose_of",
     "read",
 ]
 
@@ -266,6 +267,46 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         residual=_array((fit.mean_square / model.variance).sqrt()),
         **_turns(model, _array(torch.cat(turns))),
     )
+
+
+@torch.no_grad()
+def pose_of(
+    model: ShiftVAE,
+    content: Tensor,
+    offset_yx_px: NDArray[np.float64],
+    turn: NDArray[np.float64],
+) -> tuple[Tensor, Tensor]:
+    """Find the contents and poses that were read as these values: the inverse of `read`.
+
+    Parameters
+    ----------
+    model : ShiftVAE
+        With its gauge fixed.
+    content : (N, K + C) tensor
+        Latents, and given classes where the model has these.
+    offset_yx_px : (N, 2) array
+        Shift plus the remainder of the pick: from the middle of the window [px].
+    turn : (N, T) array
+        Rotation [rad] and logarithm of the scale, those that the model has.
+
+    Returns
+    -------
+    content : (N, K + C) tensor
+    pose : (N, A) tensor
+        As `ShiftVAE.decode` takes them.
+    """
+    device = model.variance.device
+    content = content.to(device)
+    offset, turned = (
+        torch.as_tensor(values, dtype=torch.float32, device=device)
+        for values in (offset_yx_px, turn)
+    )
+    cage, by_latent = cage_position(model, content)
+    place, _ = _origin_in(model, content, cage, by_latent)
+    if turned.shape[1]:
+        turned = turned + model.of_class(model.mean_turn, content) - cage[:, 2:]
+        place = applied(model.turn(turned), place[..., None])[..., 0]
+    return content, torch.cat([(offset - place)[:, : model.config.shift_dim], turned], dim=1)
 
 
 def _turns(model: ShiftVAE, turn: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

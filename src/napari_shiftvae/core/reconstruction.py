@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import batches
+from napari_shiftvae.core.manifold import posterior_means
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.runs import Run
 
@@ -41,7 +41,6 @@ def reconstruct(run: Run, patches: Patches, pixels: Pixels) -> Reconstruction:
     Parameters
     ----------
     run : Run
-        Just finished: one that was read from a file has no patches' posteriors.
     patches : Patches
         Of the run.
     pixels : (H, W) float32 array
@@ -50,25 +49,16 @@ def reconstruct(run: Run, patches: Patches, pixels: Pixels) -> Reconstruction:
     Returns
     -------
     Reconstruction
-
-    Raises
-    ------
-    InputError
-        The run was read from a file.
     """
-    if run.fit is None:
-        raise InputError(
-            "This run was read from its file: run the analysis again to see its model."
-        )
     size = patches.patch_size_px
     taper = np.sin(np.pi * (np.arange(size) + 0.5) / size)
     window = np.outer(taper, taper).astype(np.float32)
     total, weight = np.zeros(pixels.shape), np.zeros(pixels.shape)
     step = np.arange(size)
     for rows in batches(len(patches)):
-        with torch.no_grad():
-            decoded = run.model.decode(run.fit.content[rows], run.fit.pose[rows]).cpu().numpy()
         own = rows.numpy()
+        with torch.no_grad():
+            decoded = run.model.decode(*posterior_means(run, patches, own)).cpu().numpy()
         decoded = decoded * patches.scale[own, None, None] + patches.offset[own, None, None]
         y = (patches.corner_yx[own, :1] + step)[:, :, None]  # (B, P, 1)
         x = (patches.corner_yx[own, 1:] + step)[:, None, :]

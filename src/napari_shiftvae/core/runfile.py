@@ -38,6 +38,7 @@ from napari_shiftvae.core.train import TrainConfig
 
 FORMAT = "napari-shiftvae run"
 FORMAT_VERSION = 2  # 2 since the state of the training is kept
+TEXT = ("class_name", "set_aside")  # columns of the table that hold words
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
 ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
@@ -339,7 +340,7 @@ def _model(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) ->
 
 def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path) -> pd.DataFrame:
     header = content.split(b"\n", 1)[0].decode().strip().split(",")
-    words = {"set_aside", GIVEN} & set(header)
+    words = {*TEXT, GIVEN} & set(header)
     numbers = [name for name in header if name not in words]
     latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
     if len(set(header)) < len(header) or not {*columns, *latents} <= set(header):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SIDE_PX = 108
 RESIDUAL_SD = 4.0
 TITLES = ("patch", "model", f"residual ± {RESIDUAL_SD:.0f} s.d.")
+DRAGGED_TITLES = ("nearest atom", "decoded", "")
 
 
 class Picture(QLabel):
@@ -57,30 +59,54 @@ class AtomCard(QWidget):
         super().__init__(parent)
         self.patch, self.model, self.residual = (Picture() for _ in TITLES)
         self.note = label("Point at a dot, or at an atom in the image.")
+        self._titles = [QLabel(title) for title in TITLES]
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for column, (picture, title) in enumerate(
-            zip((self.patch, self.model, self.residual), TITLES, strict=True)
+            zip((self.patch, self.model, self.residual), self._titles, strict=True)
         ):
-            name = QLabel(title)
-            name.setAlignment(Qt.AlignmentFlag.AlignCenter)
-            layout.addWidget(name, 0, column)
+            title.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            layout.addWidget(title, 0, column)
             layout.addWidget(picture, 1, column)
         layout.addWidget(self.note, 2, 0, 1, 3)
 
+    def _title(self, titles: Sequence[str]) -> None:
+        for field, title in zip(self._titles, titles, strict=True):
+            if field.text() != title:
+                field.setText(title)
+
     def show_atom(self, view: AtomView, text: str) -> None:
         """Show an atom; patch and model have one scale."""
+        self._title(TITLES)
         limits = float(view.patch.min()), float(view.patch.max())
         self.patch.show_pixels(view.patch, limits, "gray")
         self.model.show_pixels(view.reconstruction, limits, "gray")
         self.residual.show_pixels(view.residual, (-RESIDUAL_SD, RESIDUAL_SD), "PiYG")
         self.note.setText(text)
 
-    def show_pattern(self, pattern: NDArray[np.float32], text: str) -> None:
-        """Show what the decoder makes of a place in latent space."""
-        self.patch.show_pixels(None, (0, 1), "gray")
+    def show_pattern(
+        self,
+        pattern: NDArray[np.float32],
+        limits: tuple[float, float],
+        nearest: AtomView | None,
+        text: str,
+    ) -> None:
+        """Show what the decoder makes of a place in latent space, beside the atom next to it.
+
+        Parameters
+        ----------
+        pattern : (P, P) array
+        limits : tuple of float
+            Black and white, the same for all places: one may be brighter than another.
+        nearest : AtomView or None
+        text : str
+        """
+        self._title(DRAGGED_TITLES)
+        patch = None if nearest is None else nearest.patch
+        own = (0.0, 1.0) if patch is None else (float(patch.min()), float(patch.max()))
+        self.patch.show_pixels(patch, own, "gray")
         self.residual.show_pixels(None, (0, 1), "gray")
-        self.model.show_pixels(pattern, (float(pattern.min()), float(pattern.max())), "gray")
+        self.model.show_pixels(pattern, limits, "gray")
         self.note.setText(text)
 
     def clear(self, text: str) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QHBoxLayout,
     QHeaderView,
+    QLineEdit,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -22,17 +25,56 @@ from napari_shiftvae.widgets.atom_card import Picture
 from napari_shiftvae.widgets.form import button, choice, label, optional, whole
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-METHODS = {
-    "gaussian mixture": "Clusters of any elliptic shape; as many as are apart from each other "
-    "(integrated completed likelihood).",
-    "k-means": "Compact clusters of about one size; as many as the mixture finds.",
-    "hdbscan": "Dense groups of any shape, as many as there are; the rest belongs to none.",
+    from napari_shiftvae.core.classify import Criterion, Method
+
+METHODS: dict[str, tuple[Method, Criterion, str]] = {
+    "gaussian mixture": (
+        "gaussian mixture",
+        "icl",
+        "Clusters of any elliptic shape; as many as are apart from each other (integrated "
+        "completed likelihood).",
+    ),
+    "gaussian mixture, BIC": (
+        "gaussian mixture",
+        "bic",
+        "As many normal distributions as describe the atoms (Bayesian information criterion): more "
+        "and finer classes.",
+    ),
+    "k-means": ("k-means", "icl", "Compact clusters of about one size; as many as the mixture."),
+    "hdbscan": (
+        "hdbscan",
+        "icl",
+        "Dense groups of any shape, as many as there are; the rest belongs to none.",
+    ),
 }
+BY_AXES, BY_LATENTS = "columns of the plot", "all latents"
 ICON_PX = 44
 MOST_ROWS_SHOWN = 5
+PICTURE, NAME, COUNT = range(3)  # columns of the table
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOrder:
+    """How atoms shall be sorted into classes.
+
+    Attributes
+    ----------
+    method, criterion : str
+        As `classify.cluster` takes them.
+    count : int or None
+    by_axes : bool
+        By the columns of the plot, not by all latents.
+    split : bool
+        Whether classes are then split by the brightness of their atoms.
+    """
+
+    method: Method
+    criterion: Criterion
+    count: int | None
+    by_axes: bool
+    split: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +82,7 @@ class ClassRow:
     """One line of the comparison."""
 
     number: int
+    name: str
     colour: str
     count: int
     means: Sequence[float]
@@ -49,69 +92,139 @@ class ClassRow:
 class ClassesBox(QWidget):
     """Asks for classes and shows them."""
 
-    asked = Signal(str, object)  # method, number of classes or None
-    assign_asked = Signal()
+    asked = Signal(object)  # ClassOrder
+    assign_asked = Signal(str)  # name of the class, empty for its number
+    clear_asked = Signal()
+    use_asked = Signal()
     row_chosen = Signal(int)  # number of a class
+    renamed = Signal(int, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.method = choice(list(METHODS), "\n".join(f"{k}: {v}" for k, v in METHODS.items()))
+        self.method = choice(list(METHODS), "\n".join(f"{k}: {v[2]}" for k, v in METHODS.items()))
         self.count = whole(2, 20, "Number of classes; 'auto' chooses it from the data.", auto=True)
-        self.find = button(
-            "Find classes", "Sort the atoms into classes by the two columns of the plot."
+        self.by = choice([BY_AXES, BY_LATENTS], "What the atoms are compared by.")
+        self.split = QCheckBox("split by brightness")
+        self.split.setChecked(True)
+        self.split.setToolTip(
+            "Then split off the atoms of each class that are clearly brighter or darker than the "
+            "rest of it, such as substituted atoms."
         )
+        self.find = button("Find classes", "Sort the atoms into classes.")
+        self.name = QLineEdit()
+        self.name.setPlaceholderText("name (optional)")
+        self.name.setToolTip("Name of the class that the selected atoms become.")
         self.assign = button(
             "Class from selection", "Put the selected atoms into a class of their own."
         )
+        self.clear = button("Clear", "Forget the classes.")
+        self.use = button(
+            "Use as sublattices",
+            "Make the classes the sublattices of the Atoms tab: some can then be analysed alone, "
+            "or a model trained that has patterns of its own for each, or learns them as examples "
+            "(Train, more settings, Sublattices).",
+        )
         self.note = label()
         self.table = QTableWidget()
-        self.table.setToolTip("Mean pattern and latents of each class; click to select its atoms.")
+        self.table.setToolTip(
+            "Mean pattern and mean latents of each class. Click one to select its atoms, "
+            "double-click its name to change it."
+        )
         self.table.verticalHeader().hide()
         self.table.setIconSize(QSize(ICON_PX, ICON_PX))
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.hide()
+        self.use.hide()
         self._numbers: list[int] = []
-        first, second = QHBoxLayout(), QHBoxLayout()
-        first.addWidget(self.method, 2)
-        first.addWidget(self.count, 1)
-        second.addWidget(self.find)
-        second.addWidget(self.assign)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(first)
-        layout.addLayout(second)
+        lines = (
+            ((self.method, 2), (self.count, 1)),
+            ((self.by, 2), (self.split, 2)),
+            ((self.find, 2), (self.clear, 1)),
+            ((self.name, 1), (self.assign, 1)),
+        )
+        for line in lines:
+            row = QHBoxLayout()
+            for widget, share in line:
+                row.addWidget(widget, share)
+            layout.addLayout(row)
         layout.addWidget(self.note)
         layout.addWidget(self.table)
+        layout.addWidget(self.use)
+        self.method.currentTextChanged.connect(self._on_method)
         self.find.clicked.connect(self._on_find)
-        self.assign.clicked.connect(self.assign_asked)
+        self.assign.clicked.connect(self._on_assign)
+        self.name.returnPressed.connect(self._on_assign)
+        self.use.clicked.connect(self.use_asked)
+        self.clear.clicked.connect(self.clear_asked)
         self.table.cellClicked.connect(lambda row, _: self.row_chosen.emit(self._numbers[row]))
+        self.table.itemChanged.connect(self._on_item)
 
     def show_classes(self, rows: Sequence[ClassRow], latents: Sequence[str]) -> None:
         """Compare classes in a table; hide it where there are none."""
         self._numbers = [row.number for row in rows]
-        self.table.setVisible(bool(rows))
+        self.table.blockSignals(True)
+        for one in (self.table, self.use, self.clear):
+            one.setVisible(bool(rows))
         self.table.setColumnCount(3 + len(latents))
         self.table.setHorizontalHeaderLabels(["", "class", "atoms", *latents])
         self.table.setRowCount(len(rows))
+        shown = [row.pattern for row in rows if np.isfinite(row.pattern).all()]
+        # one grey scale for all: a class may differ by being brighter
+        limits = (float(np.min(shown)), float(np.max(shown))) if shown else (0.0, 1.0)
         for line, row in enumerate(rows):
             picture = Picture()
-            limits = float(row.pattern.min()), float(row.pattern.max())
-            picture.show_pixels(row.pattern, limits, "gray")
-            pattern = QTableWidgetItem(QIcon(picture.pixmap()), "")
-            name = QTableWidgetItem(f"● {row.number}")
-            name.setForeground(QColor(row.colour))
-            cells = [pattern, name, QTableWidgetItem(str(row.count))]
+            picture.show_pixels(np.nan_to_num(row.pattern, nan=limits[0]), limits, "gray")
+            name = QTableWidgetItem(_dot(row.colour), row.name)
+            cells = [QTableWidgetItem(QIcon(picture.pixmap()), ""), name]
+            cells += [QTableWidgetItem(str(row.count))]
             cells += [QTableWidgetItem(f"{mean:.2f}") for mean in row.means]
             for column, cell in enumerate(cells):
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+                if column != NAME:
+                    cell.setFlags(cell.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 self.table.setItem(line, column, cell)
             self.table.setRowHeight(line, ICON_PX + 4)
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        shown = min(len(rows), MOST_ROWS_SHOWN)
-        self.table.setFixedHeight(
-            (ICON_PX + 4) * shown + self.table.horizontalHeader().height() + 6
-        )
+        self.table.blockSignals(False)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        seen = min(len(rows), MOST_ROWS_SHOWN)
+        self.table.setFixedHeight((ICON_PX + 4) * seen + header.height() + 6)
+
+    def _on_method(self, method: str) -> None:
+        self.count.setEnabled(method != "hdbscan")  # it finds the number itself
 
     def _on_find(self) -> None:
-        self.asked.emit(self.method.currentText(), optional(self.count))
+        method, criterion, _ = METHODS[self.method.currentText()]
+        order = ClassOrder(
+            method=method,
+            criterion=criterion,
+            count=optional(self.count) if self.count.isEnabled() else None,
+            by_axes=self.by.currentText() == BY_AXES,
+            split=self.split.isChecked(),
+        )
+        self.asked.emit(order)
+
+    def _on_assign(self) -> None:
+        self.assign_asked.emit(self.name.text().strip())
+        self.name.clear()
+
+    def _on_item(self, item: QTableWidgetItem) -> None:
+        if item.column() == NAME:
+            self.renamed.emit(self._numbers[item.row()], item.text().strip())
+
+
+def _dot(colour: str) -> QIcon:
+    """Make an icon of one colour."""
+    pixmap = QPixmap(ICON_PX, ICON_PX)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(colour))
+    side = ICON_PX // 3
+    painter.drawEllipse(ICON_PX - side, side, side, side)
+    painter.end()
+    return QIcon(pixmap)

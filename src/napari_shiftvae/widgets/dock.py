@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 WIDTH_PX = 380
 COUNT_AFTER_MS = 80  # picks that change faster are counted once
-TRAIN_TAB = 1
+TRAIN_TAB, EXPLORE_TAB = 1, 2
 UNDO_KEYS, REDO_KEYS = "Control-Z", "Control-Shift-Z"
 
 
@@ -157,6 +157,7 @@ class ShiftVAEWidget(QWidget):
         self.explore.colour_changed.connect(self._on_colour)
         self.fields_control.latent_shown.connect(self._on_map)
         self.tabs.currentChanged.connect(self._draw_square)
+        self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._on_theme)
         for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -272,6 +273,14 @@ class ShiftVAEWidget(QWidget):
         wanted = self.tabs.currentIndex() == TRAIN_TAB
         self.square.show(self._patch_size_px if wanted else None)
 
+    def _on_tab(self, tab: int) -> None:
+        """Give the mouse on the canvas to the tab that is open."""
+        if tab == EXPLORE_TAB:
+            self.atoms.edit.setChecked(False)
+            self.atoms.lasso.setChecked(False)
+        else:
+            self.explore.lasso.setChecked(False)
+
     # -- analysis ------------------------------------------------------------------------------
 
     def quick_run(self, *, resume: bool = False) -> None:
@@ -346,7 +355,6 @@ class ShiftVAEWidget(QWidget):
         self.train.show_progress(progress, self.session.losses, self.training.device)
 
     def _on_run(self, run: Run | None) -> None:
-        self.explore.show_run(run, self.training.grid_of(run))
         self.explore_control.show_run(run)
         self.train.show_end(run)
         self.fields_control.show_run(run)

@@ -6,19 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QWidget
 from skimage.measure import points_in_poly
 
-from napari_shiftvae.layers import latent_colours, latent_limits
+from napari_shiftvae.widgets.plot_area import Dots, PlotArea
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHADES = 64
+    from napari_shiftvae.colouring import Colouring
+
 MOST_DOTS = 20_000  # more are shown as a density, so that panning stays fluid
 DENSITY_BINS = 192
+FAINTEST = 0.25  # opacity of a cell with one atom
+DRAW_AFTER_MS = 120  # of the last motion, the density is drawn anew
 REACH_PX = 8  # a dot is hit from so many screen pixels away
+OPAQUE = 200
+INK, HANDLE = "#ffffff", "#ff4d6d"
 
 Floats = "NDArray[np.float64]"
 
@@ -27,7 +32,9 @@ class LatentScatter(pg.PlotWidget):
     """Dots of two columns of the atoms table, coloured by a third.
 
     A drag with the left button draws a lasso, or with Ctrl a rectangle; a click picks the nearest
-    dot; Shift adds to what was picked. The middle button pans, the wheel zooms.
+    dot; Shift adds to what was picked. The middle button pans, the wheel zooms. Where more than
+    20,000 atoms are in view a density is drawn: each cell has the mean colour of its atoms, and
+    is the fainter the fewer they are.
     """
 
     picked = Signal(object, bool)  # rows of atoms, whether they are added to those picked before
@@ -36,7 +43,7 @@ class LatentScatter(pg.PlotWidget):
     handle_moved = Signal(float, float)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        self._area = _Area()
+        self._area = PlotArea()
         super().__init__(parent, viewBox=self._area)
         self.setFixedHeight(250)
         self.setBackground(None)
@@ -44,21 +51,28 @@ class LatentScatter(pg.PlotWidget):
         self.setToolTip(
             "Each dot is an atom. Drag around dots to select their atoms (Ctrl: a rectangle, "
             "Shift: add to the selection); click one to select it, double-click to go there. "
-            "The wheel zooms, the middle button pans, 'A' shows all."
+            "The wheel zooms, the middle button pans, 'A' in the corner shows all."
         )
+        # what 'A' shows: the dots drawn may be those in view only
+        self._extent = pg.PlotCurveItem(pen=None)
         self.density = pg.ImageItem(axisOrder="row-major")
-        self.dots = _Dots(size=5, pen=None, pxMode=True)
-        self.marks = _Dots(size=9, brush=None, pen=pg.mkPen("#ffffff", width=1.5), pxMode=True)
-        self.handle = pg.TargetItem(size=14, pen=pg.mkPen("#ff4d6d", width=2))
+        self.dots = Dots(size=5, pen=None, pxMode=True)
+        self.marks = Dots(size=9, brush=None, pen=pg.mkPen(INK, width=1.5), pxMode=True)
+        self.handle = pg.TargetItem(size=16, pen=pg.mkPen(HANDLE, width=2))
         self.handle.setVisible(False)
+        self.addItem(self._extent)
         for item in (self.density, self.dots, self.marks, self.handle):
-            self.addItem(item)
-        self.density.setColorMap(pg.colormap.get("viridis"))
-        # The item keeps a picture of each different brush; few shades keep it fast.
-        shades = (latent_colours(np.linspace(0, 1, SHADES), (0, 1)) * 255).astype(int)
-        self._brushes = np.array([pg.mkBrush(*shade[:3], 200) for shade in shades])
+            self.addItem(item, ignoreBounds=True)
         self._rows = np.empty(0, dtype=np.int64)
         self._places = np.empty((0, 2))
+        self._shade = np.empty(0, dtype=np.int64)
+        self._palette = np.empty((0, 4))
+        self._marked = np.empty(0, dtype=np.int64)
+        self._drawing = QTimer(self)
+        self._drawing.setSingleShot(True)
+        self._drawing.setInterval(DRAW_AFTER_MS)
+        self._drawing.timeout.connect(self._draw)
+        self._area.sigRangeChanged.connect(self._on_range)
         self._area.drawn.connect(self._on_drawn)
         self._area.clicked.connect(self._on_clicked)
         self.handle.sigPositionChanged.connect(self._on_handle)
@@ -66,45 +80,62 @@ class LatentScatter(pg.PlotWidget):
 
     # -- what is shown -------------------------------------------------------------------------
 
-    def set_points(self, x: Floats, y: Floats, colour: Floats) -> None:
-        """Draw dots; those with a NaN in x or y are left out."""
+    def set_points(self, x: Floats, y: Floats, by: Colouring) -> None:
+        """Draw dots; those with a NaN in x or y are left out.
+
+        Parameters
+        ----------
+        x, y : (N,) arrays
+        by : Colouring
+            Of the N atoms.
+        """
         self._rows = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         self._places = np.column_stack([x, y])[self._rows]
-        many = len(self._rows) > MOST_DOTS
-        self.density.setVisible(many)
-        self.marks.clear()
-        if many:
-            self.dots.clear()
-            self._draw_density()
+        self._shade, self._palette = by.shade[self._rows], by.palette
+        if len(self._rows):
+            self._extent.setData(*np.stack([self._places.min(axis=0), self._places.max(axis=0)]).T)
+        self._draw()
+        self.mark(self._marked)
+
+    def show_all(self) -> None:
+        """Bring all dots into view."""
+        self.autoRange(padding=0.04)
+        if self._many:
+            self._draw()
+
+    @property
+    def _many(self) -> bool:
+        return len(self._rows) > MOST_DOTS
+
+    def _on_range(self, *_: object) -> None:
+        if self._many:
+            self._drawing.start()
+
+    def _draw(self) -> None:
+        """Draw dots, or a density where too many are in view."""
+        places, shade = self._places, self._shade
+        (x0, x1), (y0, y1) = self._area.viewRange()
+        if self._many:
+            x, y = places.T
+            inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+            places, shade = places[inside], shade[inside]
+        dense = len(places) > MOST_DOTS
+        self.density.setVisible(dense)
+        self.dots.setVisible(not dense)
+        if dense:
+            picture = density_picture(places, self._palette[shade], ((x0, x1), (y0, y1)))
+            self.density.setImage(picture, autoLevels=False, levels=(0, 255))
+            self.density.setRect(x0, y0, x1 - x0, y1 - y0)
             return
-        low, high = latent_limits(colour)
-        shade = np.nan_to_num((colour[self._rows] - low) / (high - low)).clip(0, 1) * (SHADES - 1)
-        self.dots.setData(*self._places.T, brush=self._brushes[shade.astype(int)])
-
-    def set_categories(self, colours: NDArray[np.float32]) -> None:
-        """Give each atom (N rows of the table) a colour (N, 4) of its own, as classes have."""
-        if len(self._rows) <= MOST_DOTS:
-            shades, which = np.unique(colours[self._rows], axis=0, return_inverse=True)
-            brushes = np.array(
-                [pg.mkBrush(*(shade[:3] * 255).astype(int), 200) for shade in shades]
-            )
-            self.dots.setBrush(brushes[which.ravel()])
-
-    def _draw_density(self) -> None:
-        low, high = np.percentile(self._places, (0.1, 99.9), axis=0)
-        high = np.maximum(high, low + 1e-9)
-        counts, _, _ = np.histogram2d(
-            *self._places.T, bins=DENSITY_BINS, range=np.stack([low, high], axis=1)
-        )
-        shown = np.log1p(counts.T)
-        shown[shown == 0] = np.nan  # nothing is drawn where no atom is
-        self.density.setImage(shown, autoLevels=False, levels=(0, float(np.nanmax(shown))))
-        self.density.setRect(*low, *(high - low))
+        # the item keeps a picture of each different brush: few shades keep it fast
+        colours = (self._palette[:, :3] * 255).astype(int)
+        brushes = np.array([pg.mkBrush(*colour, OPAQUE) for colour in colours])
+        self.dots.setData(*places.T, brush=brushes[shade])
 
     def mark(self, rows: NDArray[np.int64]) -> None:
         """Ring the dots of some atoms."""
-        shown = np.isin(self._rows, rows)
-        self.marks.setData(*self._places[shown].T)
+        self._marked = rows
+        self.marks.setData(*self._places[np.isin(self._rows, rows)].T)
 
     def show_handle(self, place: tuple[float, float] | None) -> None:
         """Put the handle somewhere, or away."""
@@ -123,14 +154,14 @@ class LatentScatter(pg.PlotWidget):
 
     # -- what the mouse does -------------------------------------------------------------------
 
-    def nearest(self, x: float, y: float) -> int:
+    def nearest(self, x: float, y: float, reach_px: float = REACH_PX) -> int:
         """Row of the atom whose dot is nearest a place of the plot, -1 where none is near."""
         if not len(self._rows):
             return -1
         step = np.array(self._area.viewPixelSize())
         distance = np.linalg.norm((self._places - [x, y]) / step, axis=1)
         best = int(distance.argmin())
-        return int(self._rows[best]) if distance[best] <= REACH_PX else -1
+        return int(self._rows[best]) if distance[best] <= reach_px else -1
 
     def _on_drawn(self, outline: NDArray[np.float64], adds: bool) -> None:
         inside = points_in_poly(self._places, outline)
@@ -144,63 +175,47 @@ class LatentScatter(pg.PlotWidget):
             self.picked.emit(np.array([row][: row >= 0], dtype=np.int64), adds)
 
     def _on_mouse(self, position: Any) -> None:
-        if self._area.sceneBoundingRect().contains(position):
-            place = self._area.mapSceneToView(position)
-            self.pointed.emit(self.nearest(place.x(), place.y()))
+        if self._handle_held() or not self._area.sceneBoundingRect().contains(position):
+            return
+        place = self._area.mapSceneToView(position)
+        self.pointed.emit(self.nearest(place.x(), place.y()))
+
+    def _handle_held(self) -> bool:
+        return bool(self.handle.isVisible() and self.handle.moving)
 
     def _on_handle(self) -> None:
         place = self.handle.pos()
         self.handle_moved.emit(place.x(), place.y())
 
 
-class _Dots(pg.ScatterPlotItem):
-    """Dots that leave clicks to the area they are in."""
+def density_picture(
+    places: Floats, colours: Floats, view: tuple[tuple[float, float], tuple[float, float]]
+) -> NDArray[np.uint8]:
+    """Draw many dots as a picture: the mean colour in each cell, fainter where they are few.
 
-    def mouseClickEvent(self, event: Any) -> None:
-        """Let the click through."""
-        event.ignore()
+    Parameters
+    ----------
+    places : (N, 2) array
+        x and y, all within the view.
+    colours : (N, 4) array
+        From 0 to 1.
+    view : pairs of float
+        Ends of x and of y.
 
-
-class _Area(pg.ViewBox):
-    """Where the left button draws outlines instead of panning."""
-
-    drawn = Signal(object, bool)  # corners (N, 2) in the plot, whether Shift was held
-    clicked = Signal(float, float, bool, bool)  # x, y, Shift, double
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._outline: list[tuple[float, float]] = []
-        self._line = pg.PlotCurveItem(pen=pg.mkPen("#ff9f1c", width=1.5))
-        self.addItem(self._line, ignoreBounds=True)
-
-    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
-        """Draw a lasso, or with Ctrl a rectangle."""
-        if event.button() != Qt.MouseButton.LeftButton or axis is not None:
-            super().mouseDragEvent(event, axis)
-            return
-        event.accept()
-        start = self.mapSceneToView(event.buttonDownScenePos())
-        here = self.mapSceneToView(event.scenePos())
-        if event.isStart():
-            self._outline = [(start.x(), start.y())]
-        self._outline.append((here.x(), here.y()))
-        corners = np.array(self._outline)
-        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
-            (x0, y0), (x1, y1) = corners[0], corners[-1]
-            corners = np.array([(x0, y0), (x0, y1), (x1, y1), (x1, y0)])
-        if event.isFinish():
-            self._line.clear()
-            adds = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
-            self.drawn.emit(corners, adds)
-        else:
-            self._line.setData(*np.vstack([corners, corners[:1]]).T)
-
-    def mouseClickEvent(self, event: Any) -> None:
-        """Pick the dot that was clicked."""
-        if event.button() != Qt.MouseButton.LeftButton:
-            super().mouseClickEvent(event)
-            return
-        event.accept()
-        place = self.mapSceneToView(event.scenePos())
-        adds = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
-        self.clicked.emit(place.x(), place.y(), adds, event.double())
+    Returns
+    -------
+    (192, 192, 4) uint8 array
+        The first row has the lowest y.
+    """
+    low = np.array([ends[0] for ends in view])
+    width = np.array([ends[1] for ends in view]) - low
+    cell = ((places - low) / width * DENSITY_BINS).astype(np.int64).clip(0, DENSITY_BINS - 1)
+    where, cells = cell[:, 1] * DENSITY_BINS + cell[:, 0], DENSITY_BINS**2
+    count = np.bincount(where, minlength=cells)
+    picture = np.zeros((cells, 4))
+    for channel in range(3):
+        total = np.bincount(where, weights=colours[:, channel], minlength=cells)
+        picture[:, channel] = total / np.maximum(count, 1)
+    strength = np.log1p(count) / np.log1p(count.max())
+    picture[:, 3] = np.where(count > 0, FAINTEST + (1 - FAINTEST) * strength, 0.0)
+    return (picture * 255).astype(np.uint8).reshape(DENSITY_BINS, DENSITY_BINS, 4)

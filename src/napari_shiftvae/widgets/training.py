@@ -15,10 +15,7 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from napari_shiftvae.core.analyse import Progress
-    from napari_shiftvae.core.runs import Run
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.session import Session
 
@@ -52,7 +49,6 @@ class Training(QObject):
         self._taken: NDArray[np.float64] | None = None
         self._cancelled = False
         self._result: jobs.Finished | None = None
-        self._drawn: tuple[Run | None, NDArray[np.float32] | None] = (None, None)
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_EVERY_MS)
         self._timer.timeout.connect(self._on_timer)
@@ -88,11 +84,6 @@ class Training(QObject):
             self._session.activity = "stopping"
             self._session.say("Cancelled; no result was kept.")
             self._runner.cancel()
-
-    def grid_of(self, run: Run | None) -> NDArray[np.float32] | None:
-        """Picture of the decoder of the last analysis, None for any other."""
-        drawn, grid = self._drawn
-        return grid if run is not None and drawn is not None and run.model is drawn.model else None
 
     def close(self) -> None:
         """End the thread before the dock goes."""
@@ -160,7 +151,6 @@ class Training(QObject):
         self._overlay.end(None if result is None else result.run)
         if result is not None:
             run = result.run
-            self._drawn = (run, result.grid)
             self._session.finish(run, key)
             self._session.say(
                 f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."

@@ -1,0 +1,172 @@
+"""Shows what the decoder makes: where the handle is dragged, over the plot, along one latent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog
+
+from napari_shiftvae.core.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_shiftvae.core.manifold import AtomView
+    from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.session import Session
+    from napari_shiftvae.widgets.explore_panel import ExplorePanel
+
+GRID_SIDE = 9
+STEPS_SHOWN, STEPS_SAVED = 9, 15
+PICTURES = "PNG strip (*.png);;GIF animation (*.gif)"
+
+
+class LatentControl(QObject):
+    """Connects handle, decoder grid and traverse with the decoder of a run.
+
+    Parameters
+    ----------
+    panel : ExplorePanel
+    session : Session
+    selected : callable
+        Gives the rows of the atoms that are selected.
+    view_of : callable
+        Gives the pictures of an atom.
+    """
+
+    shown = Signal()  # a pattern is on the card instead of an atom
+
+    def __init__(
+        self,
+        panel: ExplorePanel,
+        session: Session,
+        selected: Callable[[], list[int]],
+        view_of: Callable[[int], AtomView | None],
+    ) -> None:
+        super().__init__(panel)
+        self._panel = panel
+        self._session = session
+        self._selected = selected
+        self._view_of = view_of
+        self._model: object = None  # whose patterns are shown
+        self._limits = (0.0, 1.0)  # of the grey scale of all patterns
+        self._base = np.zeros(0)
+        panel.drag.toggled.connect(self._on_drag)
+        panel.scatter.handle_moved.connect(self._on_handle)
+        for column in (panel.x, panel.y):
+            column.currentTextChanged.connect(self._on_axes)
+        panel.patterns.along_changed.connect(self._show_strip)
+        panel.patterns.save_asked.connect(self._on_save)
+
+    def show_run(self, run: Run | None) -> None:
+        """Show the patterns of a run."""
+        if run is None or run.model is self._model:
+            return
+        from napari_shiftvae.core.manifold import latent_names
+
+        self._model = run.model
+        self._panel.patterns.set_latents(latent_names(run))
+        self._show_grid()
+        self._show_strip(self._panel.patterns.along.currentText())
+
+    def _names(self) -> list[str]:
+        from napari_shiftvae.core.manifold import latent_names
+
+        return [] if self._session.run is None else latent_names(self._session.run)
+
+    def _axes(self) -> list[str]:
+        """Latents along the axes; none where another column is along one of them."""
+        axes = list(dict.fromkeys(self._panel.axes()))
+        return axes if set(axes) <= set(self._names()) else []
+
+    def _show_grid(self) -> None:
+        run = self._session.run
+        if run is None:
+            return
+        from napari_shiftvae.core.manifold import decoder_grid
+
+        axes = self._axes() or self._names()[:2]
+        grid = decoder_grid(run, GRID_SIDE, axes)
+        self._limits = (float(grid.patterns.min()), float(grid.patterns.max()))
+        self._panel.patterns.show_grid(grid, axes)
+
+    def _show_strip(self, name: str) -> None:
+        run = self._session.run
+        if run is not None and name:
+            from napari_shiftvae.core.manifold import traverse
+
+            self._panel.patterns.show_strip(traverse(run, name, STEPS_SHOWN))
+
+    def _on_axes(self) -> None:
+        self._panel.drag.setChecked(False)
+        if self._axes():
+            self._show_grid()
+
+    # -- the handle ----------------------------------------------------------------------------
+
+    def _on_drag(self, on: bool) -> None:
+        axes = self._axes()
+        if not on:
+            self._panel.scatter.show_handle(None)
+            return
+        if len(axes) < 2:
+            self._refuse(
+                "Choose latents (z1, z2 ...) for both axes, not the same twice: they are what is "
+                "decoded."
+            )
+            self._panel.drag.setChecked(False)
+            return
+        self._base = self._start()
+        x, y = (float(self._base[self._names().index(name)]) for name in axes)
+        self._panel.scatter.show_handle((x, y))
+        self._on_handle(x, y)
+
+    def _start(self) -> np.ndarray:
+        """Latents (K,) where the handle starts: the mean of the selected atoms, or zero."""
+        run, rows, names = self._session.run, self._selected(), self._names()
+        if run is None or not rows:
+            return np.zeros(len(names))
+        values = run.atoms[names].to_numpy(dtype=float)[rows]
+        values = values[np.isfinite(values).all(axis=1)]
+        return values.mean(axis=0) if len(values) else np.zeros(len(names))
+
+    def _on_handle(self, x: float, y: float) -> None:
+        axes, run = self._axes(), self._session.run
+        if len(axes) < 2 or run is None or len(self._base) != len(self._names()):
+            return
+        from napari_shiftvae.core.manifold import decode
+
+        z = self._base.copy()
+        for name, value in zip(axes, (x, y), strict=True):
+            z[self._names().index(name)] = value
+        row = self._panel.scatter.nearest(x, y, reach_px=np.inf)
+        view = None if row < 0 else self._view_of(row)
+        text = f"Decoded at {axes[0]} = {x:.2f}, {axes[1]} = {y:.2f}; the nearest atom is {row}."
+        self._panel.card.show_pattern(decode(run, z)[0], self._limits, view, text)
+        self.shown.emit()
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def _on_save(self) -> None:
+        run, name = self._session.run, self._panel.patterns.along.currentText()
+        if run is None or not name:
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            self._panel.window(), "Save traverse", f"{run.image.name} {name}.png", PICTURES
+        )
+        if not path:
+            return
+        from napari_shiftvae.core.manifold import save_strip
+
+        try:
+            written = save_strip(run, name, STEPS_SAVED, path)
+        except InputError as error:
+            self._refuse(str(error))
+            return
+        self._session.say(f"Wrote {written}.")
+
+    def _refuse(self, sentence: str) -> None:
+        self._session.say(sentence, wrong=True)
+        show_warning(sentence)
