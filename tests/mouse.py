@@ -35,6 +35,13 @@ class Mouse:
     def click(self, position_yx, key=NO_KEY) -> None:
         self._qtbot.mouseClick(self._canvas, LEFT, key, self._at(position_yx))
 
+    def double_click(self, position_yx) -> None:
+        """Press and release twice, as a hand does."""
+        there = self._at(position_yx)
+        self._qtbot.mouseClick(self._canvas, LEFT, NO_KEY, there)
+        self._qtbot.mouseDClick(self._canvas, LEFT, NO_KEY, there)
+        self._qtbot.mouseRelease(self._canvas, LEFT, NO_KEY, there)
+
     def drag(self, start_yx, end_yx) -> None:
         """Press, move in steps, release."""
         self.draw(np.linspace(start_yx, end_yx, 6))

@@ -17,6 +17,8 @@ from napari_shiftvae.core.manifold import (
     traverse,
     view_atom,
 )
+from napari_shiftvae.core.reconstruction import reconstruct
+from napari_shiftvae.core.runfile import load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
@@ -49,6 +51,24 @@ def test_an_atom_that_was_set_aside_has_no_picture(run):
     assert view_atom(run, patches_of(run, IMAGE), aside) is None
 
 
+@pytest.mark.parametrize("invariances", [("shift",), ("shift", "rotation", "scale"), ()])
+def test_a_run_from_a_file_shows_its_atoms_as_before(tmp_path, invariances):
+    config = AnalysisConfig(invariances=invariances, train=TrainConfig(epochs=3))
+    run = finish(analyse(IMAGE, config))
+    patches = patches_of(run, IMAGE)
+    save_run(run, tmp_path / "made.shiftvae")
+    again = load_run(tmp_path / "made.shiftvae")
+    assert again.fit is None
+    for row in np.flatnonzero(run.used)[::20]:
+        view = view_atom(run, patches, int(row))
+        restored = view_atom(again, patches_of(again, IMAGE), int(row))
+        np.testing.assert_allclose(restored.patch, view.patch, atol=1e-5)
+        np.testing.assert_allclose(restored.reconstruction, view.reconstruction, atol=1e-4)
+    before = reconstruct(run, patches, MADE.image.astype(np.float32))
+    after = reconstruct(again, patches_of(again, IMAGE), MADE.image.astype(np.float32))
+    np.testing.assert_allclose(after.image, before.image, atol=1e-4)
+
+
 def test_patches_are_the_same_cut_again_from_the_image(run):
     import dataclasses
 
@@ -59,12 +79,26 @@ def test_patches_are_the_same_cut_again_from_the_image(run):
 def test_the_grid_has_the_decoded_patterns_in_their_places(run):
     side, size = 5, run.model.config.patch_size_px
     grid = decoder_grid(run, side)
-    assert grid.shape == (side * size, side * size)
+    assert grid.patterns.shape == (side, side, size, size)
     right, up = (populated(run, name, side) for name in ("z1", "z2"))
     for row, column in ((0, 0), (4, 1), (2, 3)):
-        tile = grid[row * size : (row + 1) * size, column * size : (column + 1) * size]
         expected = decode(run, [right[column], up[side - 1 - row]])[0]
-        np.testing.assert_allclose(tile, expected, atol=1e-5)
+        np.testing.assert_allclose(grid.patterns[row, column], expected, atol=1e-5)
+    np.testing.assert_allclose(grid.across, right)
+    np.testing.assert_allclose(grid.up, up[::-1])
+    other = decoder_grid(run, side, ("z2", "z1"))  # the same, mirrored about its diagonal
+    np.testing.assert_allclose(other.patterns[::-1], grid.patterns[::-1].swapaxes(0, 1), atol=1e-5)
+
+
+def test_the_grid_knows_which_of_its_patterns_atoms_are_near(run):
+    grid = decoder_grid(run, 9)
+    z = run.atoms.loc[run.used, ["z1", "z2"]].to_numpy()
+    step = np.array([grid.across[1] - grid.across[0], grid.up[0] - grid.up[1]])
+    for row, column in np.argwhere(np.ones_like(grid.atoms)):
+        away = np.abs(z - [grid.across[column], grid.up[row]]) / step
+        assert grid.atoms[row, column] == (away < 0.5).all(axis=1).sum()
+    assert (grid.atoms == 0).any()  # two sublattices: there is nothing between
+    assert grid.atoms.sum() > 0.8 * len(z)
 
 
 def test_a_traverse_changes_one_latent_only(run):

@@ -367,7 +367,7 @@ def test_explore_shows_the_run(qtbot, dock) -> None:
         np.sort(dock.session.run.atoms["residual"].dropna()),
     )
     side = dock.session.run.model.config.patch_size_px
-    assert dock.explore.grid.picture.image.shape == (9 * side, 9 * side)
+    assert dock.explore.patterns.grid.pixels.shape == (9 * side, 9 * side, 2)
 
 
 def read(qtbot, dock, change: Callable[[], None] = lambda: None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("napari.qt")
@@ -14,9 +15,11 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtWidgets import QFileDialog
 
 from mouse import Mouse
+from napari_shiftvae.colouring import colouring
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
+from napari_shiftvae.widgets.scatter import LatentScatter
 
 WAIT_MS = 60_000
 LEFT = Qt.MouseButton.LeftButton
@@ -64,6 +67,10 @@ def draw(qtbot, dock, corners, key=Qt.KeyboardModifier.NoModifier) -> None:
     qtbot.wait(20)
 
 
+def scroll_to(dock: ShiftVAEWidget, widget) -> None:
+    dock.explore.parentWidget().parentWidget().ensureWidgetVisible(widget)
+
+
 def latents(dock: ShiftVAEWidget) -> np.ndarray:
     return dock.session.run.atoms[["z1", "z2"]].to_numpy(dtype=float)
 
@@ -88,8 +95,7 @@ def test_a_lasso_in_the_plot_selects_atoms_in_the_image(qtbot, viewer, dock) -> 
     expected = np.flatnonzero(z[:, 0] < corners[1, 0])
     chosen = np.array(sorted(layer(viewer).selected_data))
     assert len(np.setxor1d(chosen, expected)) <= 2  # a dot on the line
-    marked, _ = dock.explore.scatter.marks.getData()
-    np.testing.assert_allclose(np.sort(marked), np.sort(z[chosen, 0]))
+    np.testing.assert_allclose(marked(dock), np.sort(z[chosen, 0]))
     assert (layer(viewer).border_width[chosen] > 0).all()
     others = np.setdiff1d(np.arange(len(z)), chosen)
     assert (layer(viewer).border_width[others] == 0).all()
@@ -132,11 +138,60 @@ def test_pointing_at_an_atom_in_the_image_shows_it(qtbot, viewer, dock) -> None:
     qtbot.waitUntil(lambda: dock.explore.card.note.text().startswith(f"Atom {row}:"))
 
 
-def test_selecting_atoms_in_the_image_marks_their_dots(viewer, dock) -> None:
+def marked(dock: ShiftVAEWidget) -> np.ndarray:
+    """Values of z1 of the dots that are ringed, sorted."""
+    return np.sort(dock.explore.scatter.marks.getData()[0])
+
+
+def test_atoms_clicked_in_the_image_are_marked_in_the_plot(qtbot, viewer, dock) -> None:
+    viewer.reset_view()
+    mouse = Mouse(qtbot, viewer, viewer.layers["made"])
+    one, other = (int(row) for row in np.flatnonzero(dock.session.run.used)[[5, 40]])
+    picks, z1 = dock.session.run.picks_yx, latents(dock)[:, 0]
+    mouse.click(picks[one])
+    qtbot.waitUntil(lambda: layer(viewer).selected_data == {one})
+    np.testing.assert_allclose(marked(dock), z1[[one]])
+    mouse.click(picks[other], Qt.KeyboardModifier.ShiftModifier)
+    qtbot.waitUntil(lambda: layer(viewer).selected_data == {one, other})
+    np.testing.assert_allclose(marked(dock), np.sort(z1[[one, other]]))
+    assert (layer(viewer).border_width[[one, other]] > 0).all()
+    zoom, centre = viewer.scene.camera.zoom, viewer.scene.camera.center
+    mouse.click(picks[one] + (picks[other] - picks[one]) / 40 + 4)  # beside it
+    mouse.drag(picks[one], picks[other])  # pans as always
+    assert viewer.scene.camera.center != centre
+    assert viewer.scene.camera.zoom == zoom
+
+
+def test_a_lasso_on_the_canvas_marks_dots(qtbot, viewer, dock) -> None:
+    viewer.reset_view()
+    mouse = Mouse(qtbot, viewer, viewer.layers["made"])
+    dock.explore.lasso.click()
+    corners = [(30, 30), (30, 120), (110, 120), (110, 30), (30, 30)]
+    mouse.draw(np.concatenate([np.linspace(a, b, 4) for a, b in pairwise(corners)]))
+    y, x = dock.session.run.picks_yx.T
+    inside = (y > 30) & (y < 110) & (x > 30) & (x < 120) & dock.session.run.used
+    chosen = np.array(sorted(layer(viewer).selected_data))
+    assert len(np.setxor1d(chosen, np.flatnonzero(inside))) <= 2
+    np.testing.assert_allclose(marked(dock), np.sort(latents(dock)[chosen, 0]))
+    assert "lasso" not in viewer.layers
+    dock.tabs.setCurrentIndex(0)
+    assert not dock.explore.lasso.isChecked()
+
+
+def test_selecting_with_naparis_own_tool_marks_dots(viewer, dock) -> None:
     rows = np.flatnonzero(dock.session.run.used)[3:6]
     layer(viewer).selected_data = set(rows.tolist())
-    marked, _ = dock.explore.scatter.marks.getData()
-    np.testing.assert_allclose(np.sort(marked), np.sort(latents(dock)[rows, 0]))
+    np.testing.assert_allclose(marked(dock), np.sort(latents(dock)[rows, 0]))
+
+
+def test_a_double_click_on_the_canvas_goes_to_the_atom(qtbot, viewer, dock) -> None:
+    viewer.reset_view()
+    mouse = Mouse(qtbot, viewer, viewer.layers["made"])
+    row = int(np.flatnonzero(dock.session.run.used)[11])
+    mouse.double_click(dock.session.run.picks_yx[row] + 1.0)
+    world = layer(viewer).data_to_world(layer(viewer).data[row])
+    qtbot.waitUntil(lambda: np.allclose(viewer.scene.camera.center[-2:], world))
+    assert layer(viewer).selected_data == {row}
 
 
 def test_a_double_click_goes_there_and_outliers_are_stepped_through(qtbot, viewer, dock) -> None:
@@ -156,16 +211,41 @@ def test_a_double_click_goes_there_and_outliers_are_stepped_through(qtbot, viewe
     assert "Outlier 2 of" in dock.header.message.text()
 
 
-def test_the_pattern_follows_the_handle(dock) -> None:
+def test_the_pattern_follows_the_handle(qtbot, dock) -> None:
     dock.explore.drag.click()
-    first = dock.explore.card.model.pixels.copy()
-    dock.explore.scatter.handle.setPos(2.0, -1.0)
-    assert not np.allclose(dock.explore.card.model.pixels, first)
-    assert "z1 = 2.00, z2 = -1.00" in dock.explore.card.note.text()
+    card, handle = dock.explore.card, dock.explore.scatter.handle
+    first = card.model.pixels.copy()
+    x, y = handle.pos()
+    z = latents(dock)[dock.session.run.used]
+    there = z[z[:, 0].argmax()]
+    draw(qtbot, dock, np.linspace((x, y), there, 6))
+    np.testing.assert_allclose(tuple(handle.pos()), there, atol=0.05)
+    assert f"z1 = {handle.pos().x():.2f}, z2 = {handle.pos().y():.2f}" in card.note.text()
+    from napari_shiftvae.core.manifold import decode
+
+    np.testing.assert_allclose(
+        card.model.pixels, decode(dock.session.run, tuple(handle.pos()))[0], atol=1e-5
+    )
+    assert not np.allclose(card.model.pixels, first)
+    assert card.patch.pixels is not None  # the nearest atom beside it
+    assert not layer(dock.overlay._viewer).selected_data  # no lasso was drawn meanwhile
     dock.explore.y.setCurrentText("residual")
     assert not dock.explore.drag.isChecked()
     dock.explore.drag.click()
     assert "Choose latents" in dock.header.message.text()
+
+
+def test_grid_and_traverse_follow_what_is_chosen(dock) -> None:
+    patterns = dock.explore.patterns
+    first, strip = patterns.grid.pixels.copy(), patterns.strip.pixels.copy()
+    dock.explore.x.setCurrentText("z2")
+    dock.explore.y.setCurrentText("z1")
+    assert patterns.note.text().startswith("Decoded patterns: z2 from")
+    assert not np.array_equal(patterns.grid.pixels, first)
+    patterns.along.setCurrentText("z2")
+    assert not np.array_equal(patterns.strip.pixels, strip)
+    side = dock.session.run.model.config.patch_size_px
+    assert patterns.strip.pixels.shape == (side, 9 * side, 2)
 
 
 @pytest.mark.parametrize("method", ["gaussian mixture", "k-means"])
@@ -190,31 +270,148 @@ def test_classes_become_a_column_and_colours(qtbot, viewer, dock, method) -> Non
     assert len(np.unique(colours[dock.session.run.used], axis=0)) == 2
     assert box.table.rowCount() == 2
     assert box.table.item(0, 2).text() == str((labels == 0).sum())
+    assert [name for name, _ in dock.explore.bar.kinds] == ["0", "1"]
     # the class of a line is selected by a click on it
-    box.table.cellClicked.emit(1, 1)
+    scroll_to(dock, box.table)
+    cell = box.table.visualItemRect(box.table.item(1, 2)).center()
+    qtbot.mouseClick(box.table.viewport(), LEFT, pos=cell)
     assert layer(viewer).selected_data == set(np.flatnonzero(labels == 1).tolist())
 
 
+def test_classes_are_named_used_and_forgotten(qtbot, viewer, dock) -> None:
+    box = dock.explore.classes
+    box.count.setValue(2)
+    box.split.setChecked(False)
+    box.find.click()
+    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    box.table.item(1, 1).setText("titanium")
+    names = dock.session.run.atoms["class_name"]
+    labels = dock.session.run.atoms["class"].to_numpy()
+    np.testing.assert_array_equal(names == "titanium", labels == 1)
+    assert [name for name, _ in dock.explore.bar.kinds] == ["0", "titanium"]
+    box.table.item(0, 1).setText("titanium")
+    assert "Another class is called titanium" in dock.header.message.text()
+    box.use.click()
+    sublattices = dock.session.picks.sublattice
+    np.testing.assert_array_equal(sublattices == "titanium", labels == 1)
+    np.testing.assert_array_equal(sublattices == "class 0", labels == 0)
+    np.testing.assert_array_equal(sublattices == "", labels == -1)
+    dock.explore.colour.setCurrentText("sublattice")  # words can be colours, too
+    assert {name for name, _ in dock.explore.bar.kinds} == {"class 0", "titanium"}
+    box.clear.click()
+    assert not {"class", "class_name"} & set(dock.session.run.atoms.columns)
+    assert not {"class", "class_name"} & set(layer(viewer).features.columns)
+    assert box.table.isHidden()
+
+
 def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
-    dock.explore.classes.assign.click()
+    box = dock.explore.classes
+    box.assign.click()
     assert "No atom is selected" in dock.header.message.text()
     rows = np.flatnonzero(dock.session.run.used)[:4]
     layer(viewer).selected_data = set(rows.tolist())
-    dock.explore.classes.assign.click()
+    qtbot.keyClicks(box.name, "odd")
+    qtbot.keyClick(box.name, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
     np.testing.assert_array_equal(np.flatnonzero(dock.session.run.atoms["class"] == 0), rows)
+    assert box.table.item(0, 1).text() == "odd"
+    assert layer(viewer).features["class_name"][rows[0]] == "odd"
 
 
 def test_a_traverse_is_saved(dock, tmp_path, monkeypatch) -> None:
     path = tmp_path / "z1.gif"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
-    dock.explore.save_strip.click()
+    dock.explore.patterns.save.click()
     assert path.read_bytes()[:3] == b"GIF"
 
 
-def test_the_tab_survives_the_loss_of_its_layer(viewer, dock) -> None:
+def test_a_deleted_layer_of_atoms_comes_back_when_it_is_needed(qtbot, viewer, dock) -> None:
     viewer.layers.remove("made atoms")
-    dock.explore.scatter.picked.emit(np.array([1, 2]), False)
-    assert "gone" in dock.header.message.text()
     dock.explore.colour.setCurrentText("z2")
+    row = int(np.nanargmax(latents(dock)[:, 0]))
+    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
+    qtbot.waitUntil(lambda: "made atoms" in viewer.layers)
+    assert layer(viewer).selected_data == {row}
+    np.testing.assert_allclose(marked(dock), latents(dock)[[row], 0])
     dock.explore.outlier.click()
+    assert len(layer(viewer).selected_data) == 1
+
+
+def test_renaming_and_reordering_layers_changes_nothing(qtbot, viewer, dock) -> None:
+    atoms = layer(viewer)
+    atoms.name = "my atoms"
+    viewer.layers["made"].name = "my image"
+    viewer.layers.reverse()
+    viewer.layers.remove("made z1")
+    row = int(np.nanargmax(latents(dock)[:, 0]))
+    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
+    qtbot.waitUntil(lambda: atoms.selected_data == {row})
+    dock.explore.colour.setCurrentText("residual")
+    assert len(np.unique(atoms.face_color, axis=0)) > 10
+    viewer.layers.remove("my image")
+    assert not dock.explore.empty.isHidden()
+    dock.explore.outlier.click()
+    dock.explore.classes.find.click()
+
+
+def test_the_users_colours_come_back(qtbot, viewer, dock) -> None:
+    atoms = layer(viewer)
+    atoms.face_color = "magenta"
+    atoms.border_color = "yellow"
+    atoms.border_width = 0.2
+    dock.explore.colour.setCurrentText("z2")
+    row = int(np.nanargmax(latents(dock)[:, 0]))
+    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
+    qtbot.waitUntil(lambda: atoms.selected_data == {row})
+    assert len(np.unique(atoms.face_color, axis=0)) > 10
+    others = np.arange(len(atoms.data)) != row
+    np.testing.assert_allclose(atoms.border_width[others], 0.2)  # of those not selected, kept
+    dock.explore_control.close()
+    np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
+    np.testing.assert_allclose(atoms.border_color, np.tile([1, 1, 0, 1], (len(atoms.data), 1)))
+    np.testing.assert_allclose(atoms.border_width, 0.2)
+
+
+def test_a_run_from_a_file_is_explored_as_before(qtbot, viewer, dock, tmp_path) -> None:
+    from napari_shiftvae.core.runfile import save_run
+
+    path = save_run(dock.session.run, tmp_path / "made.shiftvae")
+    viewer.layers.remove("made atoms")
+    viewer.open(str(path), plugin="napari-shiftvae")
+    assert dock.session.run.fit is None
+    assert dock.explore.patterns.grid.pixels.size
+    row = int(np.nanargmax(latents(dock)[:, 0]))
+    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
+    qtbot.waitUntil(lambda: dock.explore.card.note.text().startswith(f"Atom {row}:"))
+    assert dock.explore.card.model.pixels is not None
+
+
+def test_many_dots_are_a_density_until_few_are_in_view(qtbot) -> None:
+    rng = np.random.default_rng(5)
+    right = rng.random(30_000) < 0.05
+    x, y = rng.normal(np.where(right, 8, 0), 1), rng.normal(0, 1, len(right))
+    plot = LatentScatter()
+    qtbot.addWidget(plot)
+    plot.resize(360, 250)
+    plot.show()
+    plot.set_points(x, y, colouring(pd.DataFrame({"x": x}), "x"))
+    plot.show_all()
+    assert plot.density.isVisible()
+    assert not plot.dots.isVisible()
+    picture = plot.density.image
+    (x0, x1), _ = plot.plotItem.vb.viewRange()
+    drawn = picture[..., 3] > 0
+    column = ((x - x0) / (x1 - x0) * picture.shape[1]).astype(int)
+    assert drawn[:, np.unique(column)].any(axis=0).all()  # every atom is in what is drawn
+    assert not drawn[:, np.setdiff1d(np.arange(picture.shape[1]), column)].any()
+    where = drawn.nonzero()
+    green = picture[..., 1][where].astype(float)  # of viridis, which grows with x
+    assert np.corrcoef(where[1], green)[0, 1] > 0.8
+    plot.setRange(xRange=(5, 11), yRange=(-4, 4), padding=0)
+    qtbot.waitUntil(plot.dots.isVisible)
+    assert len(plot.dots.getData()[0]) == ((x >= 5) & (x <= 11) & (abs(y) <= 4)).sum()
+    plot.show_all()
+    qtbot.waitUntil(plot.density.isVisible)
+    (x0, x1), _ = plot.plotItem.vb.viewRange()
+    assert x0 <= x.min()
+    assert x1 >= x.max()

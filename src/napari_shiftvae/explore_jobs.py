@@ -20,6 +20,28 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassOrder:
+    """How atoms shall be sorted into classes.
+
+    Attributes
+    ----------
+    method, criterion : str
+        As `classify.cluster` takes them.
+    count : int or None
+    by_axes : bool
+        By the columns of the plot, not by all latents.
+    split : bool
+        Whether classes are then split by the brightness of their atoms.
+    """
+
+    method: Method
+    criterion: Criterion
+    count: int | None
+    by_axes: bool
+    split: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Classified:
     """A run whose atoms have classes, with what each class is like.
@@ -45,18 +67,17 @@ def classify(
     run: Run,
     patches: Patches,
     values: NDArray[np.float64],
-    method: Method,
-    criterion: Criterion,
-    count: int | None,
-    split: bool,
+    order: ClassOrder,
 ) -> Classified:
     """Sort the atoms of a run into classes by some columns (N, F) and, asked for, brightness."""
     from napari_shiftvae.core.classify import central_brightness, cluster, split_classes
 
     seed = run.config.train.seed
-    found = cluster(values, method=method, count=count, criterion=criterion, seed=seed)
+    found = cluster(
+        values, method=order.method, count=order.count, criterion=order.criterion, seed=seed
+    )
     label, sentence = found.label, found.sentence
-    if split:
+    if order.split:
         brightness = np.full(len(run.atoms), np.nan)
         brightness[patches.index] = central_brightness(patches, run.separation_px)
         label = split_classes(label, brightness, seed=seed)

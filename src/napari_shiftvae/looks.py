@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer, Points
     from numpy.typing import NDArray
+
+NAMES = ("face_color", "border_color", "border_width")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,6 +33,10 @@ class Look:
             border_width=np.array(layer.border_width, dtype=float),
         )
 
+    def same_as(self, other: Look) -> list[str]:
+        """Names of what is the same in another look."""
+        return [name for name in NAMES if np.array_equal(getattr(self, name), getattr(other, name))]
+
 
 class Looks:
     """Looks of layers before and after they were changed here."""
@@ -39,9 +45,17 @@ class Looks:
         self._before: dict[Points, Look] = {}
         self._after: dict[Points, Look] = {}
 
+    def __contains__(self, layer: Points) -> bool:
+        return layer in self._before
+
     def of(self, layer: Points) -> Look:
-        """How a layer looked before the first change."""
-        return self._before.setdefault(layer, Look.of(layer))
+        """How a layer would look without the changes made here."""
+        now, after = Look.of(layer), self._after.get(layer)
+        if after is not None:  # what the user has changed since counts
+            kept = {name: getattr(self._before[layer], name) for name in after.same_as(now)}
+            now = replace(now, **kept)
+        self._before[layer] = now
+        return now
 
     def note(self, layer: Points) -> None:
         """Note how a layer looks after a change."""
@@ -49,14 +63,10 @@ class Looks:
 
     def give_back(self, there: Container[Layer]) -> None:
         """Undo all changes, but for what the user has changed since."""
-        for layer, after in self._after.items():
-            before = self._before[layer]
-            if layer not in there or len(layer.data) != len(before.face_color):
-                continue
-            if np.array_equal(layer.face_color, after.face_color):
-                layer.face_color = before.face_color
-            if np.array_equal(layer.border_width, after.border_width):
-                layer.border_color = before.border_color
-                layer.border_width = before.border_width
+        for layer in list(self._after):
+            if layer in there:
+                before = self.of(layer)
+                for name in NAMES:
+                    setattr(layer, name, getattr(before, name))
         self._before.clear()
         self._after.clear()

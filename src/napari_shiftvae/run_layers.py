@@ -63,11 +63,11 @@ class RunLayers:
 
     def ring_selected(self, layer: Points) -> None:
         """Ring the selected atoms of a finished run; napari itself marks them only in its tool."""
-        before = self._looks.of(layer)
         chosen = np.zeros(len(layer.data), dtype=bool)
         chosen[[row for row in layer.selected_data if row < len(chosen)]] = True
-        if len(before.border_width) != len(chosen):
-            return  # points were added or deleted with napari's tools
+        if not chosen.any() and layer not in self._looks:
+            return
+        before = self._looks.of(layer)
         width = np.where(chosen, SELECTED_WIDTH, before.border_width)
         if not np.array_equal(layer.border_width, width):
             colour = np.where(chosen[:, None], SELECTED_COLOUR, before.border_color)

@@ -257,7 +257,7 @@ def patches_of(run: Run, image: MicroscopeImage) -> Patches:
 def posterior_means(
     run: Run, patches: Patches, rows: NDArray[np.int64]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contents (N, K + C) and poses (N, A) of some patches, also of a run that was read from its file.
+    """Contents (N, K + C) and poses (N, A) of some patches, of a run from a file too.
 
     Parameters
     ----------

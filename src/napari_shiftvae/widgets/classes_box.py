@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_shiftvae.explore_jobs import ClassOrder
 from napari_shiftvae.widgets.atom_card import Picture
 from napari_shiftvae.widgets.form import button, choice, label, optional, whole
 
@@ -33,14 +34,12 @@ METHODS: dict[str, tuple[Method, Criterion, str]] = {
     "gaussian mixture": (
         "gaussian mixture",
         "icl",
-        "Clusters of any elliptic shape; as many as are apart from each other (integrated "
-        "completed likelihood).",
+        "Clusters of any elliptic shape; as many as are apart from each other (ICL).",
     ),
     "gaussian mixture, BIC": (
         "gaussian mixture",
         "bic",
-        "As many normal distributions as describe the atoms (Bayesian information criterion): more "
-        "and finer classes.",
+        "As many normal distributions as describe the atoms best: more and finer classes.",
     ),
     "k-means": ("k-means", "icl", "Compact clusters of about one size; as many as the mixture."),
     "hdbscan": (
@@ -49,32 +48,10 @@ METHODS: dict[str, tuple[Method, Criterion, str]] = {
         "Dense groups of any shape, as many as there are; the rest belongs to none.",
     ),
 }
-BY_AXES, BY_LATENTS = "columns of the plot", "all latents"
+BY_AXES, BY_LATENTS = "by the axes", "by all latents"
 ICON_PX = 44
 MOST_ROWS_SHOWN = 5
 PICTURE, NAME, COUNT = range(3)  # columns of the table
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassOrder:
-    """How atoms shall be sorted into classes.
-
-    Attributes
-    ----------
-    method, criterion : str
-        As `classify.cluster` takes them.
-    count : int or None
-    by_axes : bool
-        By the columns of the plot, not by all latents.
-    split : bool
-        Whether classes are then split by the brightness of their atoms.
-    """
-
-    method: Method
-    criterion: Criterion
-    count: int | None
-    by_axes: bool
-    split: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +80,9 @@ class ClassesBox(QWidget):
         super().__init__(parent)
         self.method = choice(list(METHODS), "\n".join(f"{k}: {v[2]}" for k, v in METHODS.items()))
         self.count = whole(2, 20, "Number of classes; 'auto' chooses it from the data.", auto=True)
-        self.by = choice([BY_AXES, BY_LATENTS], "What the atoms are compared by.")
+        self.by = choice(
+            [BY_AXES, BY_LATENTS], "What is compared: the two columns of the plot, or z1, z2, ..."
+        )
         self.split = QCheckBox("split by brightness")
         self.split.setChecked(True)
         self.split.setToolTip(

@@ -14,7 +14,7 @@ from napari_shiftvae import explore_jobs
 from napari_shiftvae.colouring import class_colour, class_names
 from napari_shiftvae.layers import CLASS
 from napari_shiftvae.picks import SUBLATTICE
-from napari_shiftvae.widgets.classes_box import ClassOrder, ClassRow
+from napari_shiftvae.widgets.classes_box import ClassRow
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.explore_jobs import ClassOrder
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.explore_panel import ExplorePanel
 
@@ -90,8 +91,7 @@ class ClassesControl(QObject):
         latents = [f"z{k}" for k in range(1, run.model.config.latent_dim + 1)]
         columns = list(dict.fromkeys(self._panel.axes())) if order.by_axes else latents
         values = self._panel.table[columns].to_numpy(dtype=float)
-        more = (values, order.method, order.criterion, order.count, order.split)
-        self._start(run, explore_jobs.classify, *more)
+        self._start(run, explore_jobs.classify, values, order)
 
     def _on_assign(self, name: str) -> None:
         run, rows = self._session.run, self._selected()

@@ -17,6 +17,7 @@ from napari_shiftvae.widgets.latent_control import LatentControl
 
 if TYPE_CHECKING:
     import napari
+    import pandas as pd
 
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.manifold import AtomView
@@ -87,27 +88,41 @@ class ExploreControl(QObject):
         """Link with the layers of a run."""
         layer = None if run is None else self._overlay.runs.atoms_of(run)
         self._follow(layer)
-        table = None if run is None else run.atoms
-        if layer is not None and run is not None and len(layer.features) == len(run.atoms):
-            table = layer.features
         if self._patches is not None and (run is None or self._patches[0].model is not run.model):
             self._patches = None
             self._shown, self._outlier = -1, -1
             self._panel.card.clear(HINT)
-        self._panel.show_run(run, table)
+        self._panel.show_run(run, self._table())
         self._latents.show_run(run)
         self._classes.show_run(run)
         if layer is not None:
             self._on_selected()
+        if run is not None and run.training is not None and self._shown < 0:
+            self._show_atom(_typical(run))  # its patches are at hand
 
     # -- selection -----------------------------------------------------------------------------
 
     def _follow(self, layer: Points | None) -> None:
         if self._layer is not None:
             self._layer.selected_data.events.items_changed.disconnect(self._on_selected)
+            self._layer.events.features.disconnect(self._on_features)
         self._layer = layer
         if layer is not None:
             layer.selected_data.events.items_changed.connect(self._on_selected)
+            layer.events.features.connect(self._on_features)
+
+    def _on_features(self, *_: object) -> None:
+        """Offer columns that came to the atoms, or were renamed there."""
+        run, table = self._session.run, self._table()
+        if run is not None and table is not None and not table.equals(self._panel.table):
+            self._panel.show_run(run, table)
+
+    def _table(self) -> pd.DataFrame | None:
+        """Columns of the run's atoms, and what else is known of them."""
+        run, layer = self._session.run, self._layer
+        if run is None or layer is None or len(layer.features) != len(run.atoms):
+            return None if run is None else run.atoms
+        return layer.features
 
     def _atoms_layer(self) -> Points | None:
         """Atoms of the run, put back where their layer was deleted."""
@@ -231,3 +246,9 @@ class ExploreControl(QObject):
             return None
         self._patches = (run, patches)
         return patches
+
+
+def _typical(run: Run) -> int:
+    """Row of the atom of which the residual is the middle one."""
+    residual = run.atoms["residual"].to_numpy(dtype=float)
+    return int(np.nanargmin(np.abs(residual - np.nanmedian(residual))))

@@ -57,6 +57,7 @@ class LatentControl(QObject):
         panel.scatter.handle_moved.connect(self._on_handle)
         for column in (panel.x, panel.y):
             column.currentTextChanged.connect(self._on_axes)
+        panel.patterns.given_changed.connect(self._show_patterns)
         panel.patterns.along_changed.connect(self._show_strip)
         panel.patterns.save_asked.connect(self._on_save)
 
@@ -67,7 +68,10 @@ class LatentControl(QObject):
         from napari_shiftvae.core.manifold import latent_names
 
         self._model = run.model
-        self._panel.patterns.set_latents(latent_names(run))
+        self._panel.patterns.offer(latent_names(run), run.model.config.given)
+        self._show_patterns()
+
+    def _show_patterns(self) -> None:
         self._show_grid()
         self._show_strip(self._panel.patterns.along.currentText())
 
@@ -75,6 +79,10 @@ class LatentControl(QObject):
         from napari_shiftvae.core.manifold import latent_names
 
         return [] if self._session.run is None else latent_names(self._session.run)
+
+    def _given(self) -> str | None:
+        """Class of which patterns are shown, where the model is conditional on classes."""
+        return self._panel.patterns.given.currentText() or None
 
     def _axes(self) -> list[str]:
         """Latents along the axes; none where another column is along one of them."""
@@ -88,7 +96,7 @@ class LatentControl(QObject):
         from napari_shiftvae.core.manifold import decoder_grid
 
         axes = self._axes() or self._names()[:2]
-        grid = decoder_grid(run, GRID_SIDE, axes)
+        grid = decoder_grid(run, GRID_SIDE, axes, self._given())
         self._limits = (float(grid.patterns.min()), float(grid.patterns.max()))
         self._panel.patterns.show_grid(grid, axes)
 
@@ -97,7 +105,8 @@ class LatentControl(QObject):
         if run is not None and name:
             from napari_shiftvae.core.manifold import traverse
 
-            self._panel.patterns.show_strip(traverse(run, name, STEPS_SHOWN))
+            patterns = traverse(run, name, STEPS_SHOWN, self._given())
+            self._panel.patterns.show_strip(patterns)
 
     def _on_axes(self) -> None:
         self._panel.drag.setChecked(False)
@@ -144,7 +153,7 @@ class LatentControl(QObject):
         row = self._panel.scatter.nearest(x, y, reach_px=np.inf)
         view = None if row < 0 else self._view_of(row)
         text = f"Decoded at {axes[0]} = {x:.2f}, {axes[1]} = {y:.2f}; the nearest atom is {row}."
-        self._panel.card.show_pattern(decode(run, z)[0], self._limits, view, text)
+        self._panel.card.show_pattern(decode(run, z, self._given())[0], self._limits, view, text)
         self.shown.emit()
 
     # -- files ---------------------------------------------------------------------------------
@@ -161,7 +170,7 @@ class LatentControl(QObject):
         from napari_shiftvae.core.manifold import save_strip
 
         try:
-            written = save_strip(run, name, STEPS_SAVED, path)
+            written = save_strip(run, name, STEPS_SAVED, path, self._given())
         except InputError as error:
             self._refuse(str(error))
             return

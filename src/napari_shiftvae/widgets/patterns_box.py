@@ -58,6 +58,7 @@ class PatternsBox(QWidget):
     """Decoder grid over the latents of the plot, and a traverse along one of them."""
 
     along_changed = Signal(str)  # latent of the traverse
+    given_changed = Signal()
     save_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -70,27 +71,35 @@ class PatternsBox(QWidget):
         self.along = choice([], "Latent that changes from left to right; the others are zero.")
         self.strip = Tiles("Decoded patterns from the 2nd to the 98th percentile of the latent.")
         self.save = button("Save …", "Save the traverse as a strip (PNG) or an animation (GIF).")
+        self.given = choice(
+            [], "Class of which the patterns are, of those that the model is conditional on."
+        )
         line = QHBoxLayout()
         line.addWidget(QLabel("Traverse along"))
         line.addWidget(self.along, 1)
         line.addWidget(self.save)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.given)
         column.addWidget(self.note)
         column.addWidget(self.grid)
         column.addLayout(line)
         column.addWidget(self.strip)
         self.along.currentTextChanged.connect(self._on_along)
+        self.given.currentTextChanged.connect(self.given_changed)
         self.save.clicked.connect(self.save_asked)
 
-    def set_latents(self, names: Sequence[str]) -> None:
-        """Offer the latents of another run."""
-        kept = self.along.currentText()
-        self.along.blockSignals(True)
-        self.along.clear()
-        self.along.addItems(list(names))
-        self.along.setCurrentText(kept if kept in names else names[0])
-        self.along.blockSignals(False)
+    def offer(self, latents: Sequence[str], given: Sequence[str]) -> None:
+        """Offer the latents and the given classes, if any, of another run."""
+        for field, names in ((self.along, latents), (self.given, given)):
+            kept = field.currentText()
+            field.blockSignals(True)
+            field.clear()
+            field.addItems(list(names))
+            if kept in names:
+                field.setCurrentText(kept)
+            field.blockSignals(False)
+        self.given.setVisible(bool(given))
 
     def show_grid(self, grid: DecoderGrid, names: Sequence[str]) -> None:
         """Show decoded patterns over one or two latents."""
