@@ -82,6 +82,7 @@ def main() -> None:
         "devices.py": [],
         "preview.py": [],
         "scatter.py": [],
+        "explore.py": [],
         "large.py": ["--frames", "20"] if quick else [],
     }
     wanted = [name if name.endswith(".py") else f"{name}.py" for name in chosen.scripts]

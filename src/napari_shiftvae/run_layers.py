@@ -54,11 +54,12 @@ class RunLayers:
         ]
 
     def replace(self, before: Run, after: Run) -> None:
-        """Let the layers of a run show it with more columns than before."""
+        """Let the layers of a run show it with other columns than before."""
         for layer in self.of_run(before):
             layer.metadata = {**layer.metadata, RUN: after}
             if isinstance(layer, Points) and len(layer.data) == len(after.atoms):
-                more = layer.features.columns.difference(after.atoms.columns, sort=False)
+                own = before.atoms.columns.union(after.atoms.columns)
+                more = layer.features.columns.difference(own, sort=False)
                 layer.features = after.atoms.assign(**layer.features[list(more)])
 
     def ring_selected(self, layer: Points) -> None:
