@@ -40,7 +40,8 @@ def main() -> None:
     dock.tabs.setCurrentIndex(EXPLORE_TAB)
     QApplication.processEvents()
     explore, run = dock.explore, dock.session.run
-    assert run is not None
+    if run is None:
+        raise RuntimeError(dock.header.message.text())
     used = np.flatnonzero(run.used)
     rng = np.random.default_rng(1)
     places = rng.standard_normal((STEPS, 2)).tolist()

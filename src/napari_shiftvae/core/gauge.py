@@ -301,8 +301,9 @@ def pose_of(
         torch.as_tensor(values, dtype=torch.float32, device=device)
         for values in (offset_yx_px, turn)
     )
-    cage, by_latent = cage_position(model, content)
-    place, _ = _origin_in(model, content, cage, by_latent)
+    found = find_landmarks(model, content)
+    cage = found.cage
+    place, _ = _origin_in(model, content, cage, found.cage_by_latent)
     if turned.shape[1]:
         turned = turned + model.of_class(model.mean_turn, content) - cage[:, 2:]
         place = applied(model.turn(turned), place[..., None])[..., 0]

@@ -286,6 +286,15 @@ def posterior_means(
     )
 
 
+def patch_of(patches: Patches, row: int) -> Pixels | None:
+    """Cut the patch (P, P) of an atom, in the intensity of the image; None where it has none."""
+    at = int(np.searchsorted(patches.index, row))
+    if at >= len(patches) or patches.index[at] != row:
+        return None
+    seen = patches.gather(np.array([at]))[0].numpy()
+    return np.asarray(seen * patches.scale[at] + patches.offset[at], dtype=np.float32)
+
+
 def view_atom(run: Run, patches: Patches, row: int) -> AtomView | None:
     """Show an atom beside what the model makes of it.
 
@@ -302,16 +311,15 @@ def view_atom(run: Run, patches: Patches, row: int) -> AtomView | None:
     AtomView or None
         None for an atom that was set aside.
     """
-    at = int(np.searchsorted(patches.index, row))
-    if at >= len(patches) or patches.index[at] != row:
+    patch = patch_of(patches, row)
+    if patch is None:
         return None
+    at = int(np.searchsorted(patches.index, row))
     with torch.no_grad():
         decoded = run.model.decode(*posterior_means(run, patches, np.array([at])))[0]
-    reconstruction = decoded.cpu().numpy()
-    seen = patches.gather(np.array([at]))[0].numpy()
-    scale, offset = patches.scale[at], patches.offset[at]
+    scale = patches.scale[at]
+    reconstruction = decoded.cpu().numpy() * scale + patches.offset[at]
+    noise = float(run.model.variance.sqrt()) * scale
     return AtomView(
-        patch=seen * scale + offset,
-        reconstruction=reconstruction * scale + offset,
-        residual=(seen - reconstruction) / float(run.model.variance.sqrt()),
+        patch=patch, reconstruction=reconstruction, residual=(patch - reconstruction) / noise
     )

@@ -134,7 +134,7 @@ def _maximised(values: Floats, share: Floats, density: float) -> Mixture:
     return Mixture(
         weight=held / len(values),
         mean=mean,
-        root=np.linalg.cholesky(covariance),
+        root=np.asarray(np.linalg.cholesky(covariance), dtype=np.float64),
         density=density,
         log_likelihood=np.nan,
     )

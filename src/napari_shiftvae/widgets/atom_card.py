@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.utils.colormaps import ensure_colormap
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
-
-from napari_shiftvae.widgets.form import label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,14 +22,18 @@ TITLES = ("patch", "model", f"residual ± {RESIDUAL_SD:.0f} s.d.")
 DRAGGED_TITLES = ("nearest atom", "decoded", "")
 
 
-class Picture(QLabel):
-    """A small grey or coloured picture of an array."""
+class Picture(QWidget):
+    """A small grey or coloured picture of an array.
+
+    Not a label: a new picture in a label lays the whole window out anew, which takes longer than
+    all else when the mouse is followed.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setFixedSize(SIDE_PX, SIDE_PX)
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.pixels: NDArray[np.float32] | None = None
+        self._image = QImage()
 
     def show_pixels(
         self, pixels: NDArray[np.float32] | None, limits: tuple[float, float], colormap: str
@@ -39,17 +41,53 @@ class Picture(QLabel):
         """Draw an array (P, P) between two limits; None for nothing."""
         self.pixels = pixels
         if pixels is None:
-            self.clear()
-            return
-        low, high = limits
-        scaled = np.clip((pixels - low) / max(high - low, 1e-12), 0, 1)
-        colours = np.asarray(ensure_colormap(colormap).map(scaled.ravel()))[:, :3]
-        picture = np.ascontiguousarray((colours * 255).astype(np.uint8).reshape(*pixels.shape, 3))
-        height, width = pixels.shape
-        image = QImage(picture.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-        self.setPixmap(
-            QPixmap.fromImage(image).scaled(SIDE_PX, SIDE_PX, Qt.AspectRatioMode.KeepAspectRatio)
-        )
+            self._image = QImage()
+        else:
+            low, high = limits
+            scaled = np.clip((pixels - low) / max(high - low, 1e-12), 0, 1)
+            colours = np.asarray(ensure_colormap(colormap).map(scaled.ravel()))[:, :3]
+            picture = (colours * 255).astype(np.uint8).reshape(*pixels.shape, 3)
+            height, width = pixels.shape
+            kind = QImage.Format.Format_RGB888
+            self._image = QImage(picture.tobytes(), width, height, 3 * width, kind).copy()
+        self.update()
+
+    def pixmap(self) -> QPixmap:
+        """What is drawn, for an icon."""
+        return QPixmap.fromImage(self._image).scaled(SIDE_PX, SIDE_PX)
+
+    def paintEvent(self, _: QPaintEvent | None) -> None:
+        """Draw the array over the whole widget."""
+        if not self._image.isNull():
+            painter = QPainter(self)
+            painter.drawImage(self.rect(), self._image)
+            painter.end()
+
+
+class Line(QWidget):
+    """Up to two lines of text, which may change without laying anything out anew."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._text = ""
+        self.setFixedHeight(2 * self.fontMetrics().lineSpacing() + 4)
+
+    def text(self) -> str:
+        """What is said."""
+        return self._text
+
+    def setText(self, text: str) -> None:
+        """Say something else."""
+        self._text = text
+        self.setToolTip(text)
+        self.update()
+
+    def paintEvent(self, _: QPaintEvent | None) -> None:
+        """Draw the text, wrapped."""
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        painter.drawText(self.rect(), Qt.TextFlag.TextWordWrap, self._text)
+        painter.end()
 
 
 class AtomCard(QWidget):
@@ -58,7 +96,8 @@ class AtomCard(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.patch, self.model, self.residual = (Picture() for _ in TITLES)
-        self.note = label("Point at a dot, or at an atom in the image.")
+        self.note = Line()
+        self.note.setText("Point at a dot, or at an atom in the image.")
         self._titles = [QLabel(title) for title in TITLES]
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -88,7 +127,7 @@ class AtomCard(QWidget):
         self,
         pattern: NDArray[np.float32],
         limits: tuple[float, float],
-        nearest: AtomView | None,
+        nearest: NDArray[np.float32] | None,
         text: str,
     ) -> None:
         """Show what the decoder makes of a place in latent space, beside the atom next to it.
@@ -98,13 +137,13 @@ class AtomCard(QWidget):
         pattern : (P, P) array
         limits : tuple of float
             Black and white, the same for all places: one may be brighter than another.
-        nearest : AtomView or None
+        nearest : (P, P) array or None
+            Patch of the atom.
         text : str
         """
         self._title(DRAGGED_TITLES)
-        patch = None if nearest is None else nearest.patch
-        own = (0.0, 1.0) if patch is None else (float(patch.min()), float(patch.max()))
-        self.patch.show_pixels(patch, own, "gray")
+        own = (0.0, 1.0) if nearest is None else (float(nearest.min()), float(nearest.max()))
+        self.patch.show_pixels(nearest, own, "gray")
         self.residual.show_pixels(None, (0, 1), "gray")
         self.model.show_pixels(pattern, limits, "gray")
         self.note.setText(text)

@@ -18,9 +18,9 @@ from napari_shiftvae.widgets.latent_control import LatentControl
 if TYPE_CHECKING:
     import napari
     import pandas as pd
+    from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.core.manifold import AtomView
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.overlay import Overlay
@@ -58,7 +58,7 @@ class ExploreControl(QObject):
         self._patches: tuple[Run, Patches] | None = None
         self._shown = -1
         self._outlier = -1
-        self._latents = LatentControl(panel, self._session, self.selected, self.view_of)
+        self._latents = LatentControl(panel, self._session, self.selected, self._patch_of)
         self._latents.shown.connect(self._on_pattern)
         self._classes = ClassesControl(panel, overlay, self.patches_of, self.selected)
         self._classes.chosen.connect(lambda rows: self._on_picked(rows, False))
@@ -201,10 +201,13 @@ class ExploreControl(QObject):
         run = self._session.run
         if run is None or row < 0 or row == self._shown or row >= len(run.atoms):
             return
-        if self.patches_of(run) is None:
+        from napari_shiftvae.core.manifold import view_atom
+
+        patches = self.patches_of(run)
+        if patches is None:
             return
         self._shown = row
-        view, atom = self.view_of(row), run.atoms.iloc[row]
+        view, atom = view_atom(run, patches, row), run.atoms.iloc[row]
         if view is None:
             self._panel.card.clear(f"Atom {row}: no pictures, set aside ({atom['set_aside']}).")
             return
@@ -219,15 +222,13 @@ class ExploreControl(QObject):
     def _on_pattern(self) -> None:
         self._shown = -1  # the card shows something else
 
-    def view_of(self, row: int) -> AtomView | None:
-        """An atom and what the model makes of it; None where there is nothing to see."""
+    def _patch_of(self, row: int) -> NDArray[np.float32] | None:
+        """Patch of an atom; None where there is nothing to see."""
+        from napari_shiftvae.core.manifold import patch_of
+
         run = self._session.run
         patches = None if run is None else self.patches_of(run)
-        if run is None or patches is None:
-            return None
-        from napari_shiftvae.core.manifold import view_atom
-
-        return view_atom(run, patches, row)
+        return None if patches is None else patch_of(patches, row)
 
     def patches_of(self, run: Run) -> Patches | None:
         """Patches of a run; None after telling why there are none."""

@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QFileDialog
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.manifold import AtomView
+    from numpy.typing import NDArray
+
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
     from napari_shiftvae.widgets.explore_panel import ExplorePanel
@@ -32,8 +33,8 @@ class LatentControl(QObject):
     session : Session
     selected : callable
         Gives the rows of the atoms that are selected.
-    view_of : callable
-        Gives the pictures of an atom.
+    patch_of : callable
+        Gives the patch of an atom.
     """
 
     shown = Signal()  # a pattern is on the card instead of an atom
@@ -43,13 +44,13 @@ class LatentControl(QObject):
         panel: ExplorePanel,
         session: Session,
         selected: Callable[[], list[int]],
-        view_of: Callable[[int], AtomView | None],
+        patch_of: Callable[[int], NDArray[np.float32] | None],
     ) -> None:
         super().__init__(panel)
         self._panel = panel
         self._session = session
         self._selected = selected
-        self._view_of = view_of
+        self._patch_of = patch_of
         self._model: object = None  # whose patterns are shown
         self._limits = (0.0, 1.0)  # of the grey scale of all patterns
         self._base = np.zeros(0)
@@ -151,9 +152,9 @@ class LatentControl(QObject):
         for name, value in zip(axes, (x, y), strict=True):
             z[self._names().index(name)] = value
         row = self._panel.scatter.nearest(x, y, reach_px=np.inf)
-        view = None if row < 0 else self._view_of(row)
+        patch = None if row < 0 else self._patch_of(row)
         text = f"Decoded at {axes[0]} = {x:.2f}, {axes[1]} = {y:.2f}; the nearest atom is {row}."
-        self._panel.card.show_pattern(decode(run, z, self._given())[0], self._limits, view, text)
+        self._panel.card.show_pattern(decode(run, z, self._given())[0], self._limits, patch, text)
         self.shown.emit()
 
     # -- files ---------------------------------------------------------------------------------

@@ -15,7 +15,10 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.runs import Run
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.session import Session
 
