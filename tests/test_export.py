@@ -105,7 +105,7 @@ def executed(folder, monkeypatch, *arguments):
 
 @pytest.mark.parametrize("sampling", ["random", "grid"])
 def test_script_of_windows_anywhere(image, tmp_path, monkeypatch, sampling):
-    config = replace(CONFIG, sampling=sampling, count=200)
+    config = replace(CONFIG, sampling=sampling, count=200, train=TrainConfig(epochs=30, seed=2))
     export_run(finish(analyse(image, config)), image, tmp_path)
     assert executed(tmp_path, monkeypatch) == 0
 
@@ -233,7 +233,8 @@ def test_mistakes(run, image, tmp_path):
 def test_command_line(image, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "made.npy", image.data)
     output = tmp_path / "made.shiftvae"
-    make = ["run", str(tmp_path / "made.npy"), "--output", str(output), "--epochs", "3"]
+    monkeypatch.chdir(tmp_path)  # the script is run elsewhere
+    make = ["run", "made.npy", "--output", str(output), "--epochs", "3"]
     assert main([*make, "--pixel-size", "10", "--unit", "pm"]) == 0
     capsys.readouterr()
     assert main(["export", str(output), "--output", str(tmp_path / "results")]) == 0
@@ -241,6 +242,8 @@ def test_command_line(image, tmp_path, capsys, monkeypatch):
     assert f"Wrote {tmp_path / 'results' / 'reproduce.py'}" in lines
     assert executed(tmp_path / "results", monkeypatch) == 0
     (tmp_path / "made.npy").rename(tmp_path / "moved.npy")
+    with pytest.raises(SystemExit, match=r"There is no file .*Give its path: python reproduce.py"):
+        executed(tmp_path / "results", monkeypatch)
     again = ["export", str(output), "--output", str(tmp_path / "again")]
     assert main(again) == 0  # without the image beneath the arrows
     assert main([*again, "--image", str(tmp_path / "moved.npy")]) == 0

@@ -184,7 +184,7 @@ def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, stopped) -> 
     assert "is at epoch" in dock.notice.sentence.text()
     press(qtbot, dock.notice.buttons["Resume"])
     qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-    assert dock.session.run.finished
+    assert dock.session.run.finished, dock.header.message.text()
     assert not left.exists()
     (saved,) = runs_folder().iterdir()
     assert load_run(saved).finished

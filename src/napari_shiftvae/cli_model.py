@@ -125,5 +125,5 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
         axis_scale=(axis.scale or 1.0) if axis else 1.0,
         axis_unit=(axis.unit or "") if axis else "",
         name=options.image.stem,
-        path=str(options.image),
+        path=str(options.image.absolute()),
     )

@@ -28,6 +28,7 @@ import pandas as pd
 
 from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import Calibration, checksum, read_image
 from napari_shiftvae.core.runfile import atoms_csv
@@ -43,7 +44,10 @@ CONFIG = {config}
 
 
 def main() -> int:
-    image = read_image(sys.argv[1] if len(sys.argv) > 1 else IMAGE)
+    try:
+        image = read_image(sys.argv[1] if len(sys.argv) > 1 else IMAGE)
+    except InputError as error:
+        sys.exit(f"{{error}} Give its path: python reproduce.py IMAGE")
     if checksum(image.data) != SHA256:
         sys.exit(f"{{image.path}} is not the image that was analysed")
     calibration = PIXEL_SIZE_NM and Calibration(pixel_size_nm=PIXEL_SIZE_NM)
@@ -88,7 +92,11 @@ def reproducing_script(run: Run, image: MicroscopeImage | None) -> str:
     str
         Python code.
     """
-    path = str(image.path) if image is not None and image.path is not None else run.image.path
+    path = (
+        str(image.path.absolute())
+        if image is not None and image.path is not None
+        else run.image.path
+    )
     if image is not None and image.path is None:
         where = 'HERE / "image.npy"'
     else:

@@ -31,7 +31,7 @@ class ImageInfo:
     Attributes
     ----------
     name, path : str
-        `path` is empty for images that were not read from a file.
+        `path` is absolute, and empty for images that were not read from a file.
     shape : tuple of int
         (H, W) [px].
     dtype, sha256 : str
@@ -53,7 +53,7 @@ class ImageInfo:
         height, width = image.data.shape
         return cls(
             name=image.name,
-            path="" if image.path is None else str(image.path),
+            path="" if image.path is None else str(image.path.absolute()),
             shape=(height, width),
             dtype=str(image.data.dtype),
             sha256=image.sha256,
