@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,23 @@ def real_image() -> Callable[[str], Path]:
         return DATA / name
 
     return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Fail a test with a window that leaves windows, threads, workers or timers behind."""
+    if not {"qtbot", "make_napari_viewer"} & set(request.fixturenames):
+        yield
+        return
+    request.getfixturevalue("qapp")  # there must be one to ask
+    from left_behind import LeftBehind
+
+    left = LeftBehind(monkeypatch)
+    yield
+    request.node.funcargs.clear()  # pytest would hold the closed viewer and dock until later
+    left.check()
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ more: an edit or a second run starts new layers.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
-from napari.layers import Image, Points
+from napari.layers import Image, Layer, Points
 from psygnal import Signal
 
 from napari_shiftvae import layers as to_layers
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
-
-# The atoms are recoloured so rarely that it takes at most this share of the main thread's time.
-RECOLOUR_SHARE = 0.1
-RECOLOUR_EVERY_S = 0.25
 
 
 @dataclass(kw_only=True)
@@ -75,7 +70,6 @@ class Overlay:
         self._vacancies: dict[object, Points] = {}
         self._target: Target | None = None
         self._syncing = False
-        self._next_recolour = 0.0
         session.picks_changed.connect(self._show_picks)
         session.colours_changed.connect(self._recolour_rings)
         self.runs = RunLayers(viewer)
@@ -260,7 +254,6 @@ class Overlay:
             atoms=layer,
             picks=picks,
         )
-        self._next_recolour = 0.0
         return self._target
 
     @property
@@ -269,11 +262,10 @@ class Overlay:
         return self._target is not None and self._target.image.data is not self._target.pixels
 
     def recolour(self, progress: Progress) -> None:
-        """Colour the atoms by the first latent as it is now, at most a few times a second."""
+        """Colour the atoms by the first latent as it is now."""
         layer = self.atoms if self._target is None else self._target.atoms or self.atoms
-        began = time.perf_counter()
         report, index = progress.report, progress.index
-        if report is None or index is None or layer is None or began < self._next_recolour:
+        if report is None or index is None or layer is None:
             return
         if layer not in self._viewer.layers or RUN in layer.metadata:
             return
@@ -284,22 +276,23 @@ class Overlay:
         # instead of 11 ms for 5,000 atoms); the table of features follows at the end.
         colours[index] = to_layers.latent_colours(report.latents[:, 0])
         layer.events.face_color()
-        spent = time.perf_counter() - began
-        self._next_recolour = began + max(RECOLOUR_EVERY_S, spent / RECOLOUR_SHARE)
 
-    def end(self, run: Run | None) -> None:
-        """Show the result of the run that was begun; None where it has none."""
+    def end(self, run: Run | None) -> Iterator[None]:
+        """Show the result of the run that was begun; None where it has none.
+
+        napari takes up to a tenth of a second for each layer: this is an iterator so that the
+        window can be painted between them.
+        """
         target, self._target = self._target, None
         if target is None:
             return
-        self._show_end(target, run)
+        yield from self._show_end(target, run)
         self._forget_gone()
 
-    def _show_end(self, target: Target, run: Run | None) -> None:
+    def _show_end(self, target: Target, run: Run | None) -> Iterator[None]:
         layer = target.atoms or self._atoms.get(target.key)
-        alive = layer is not None and layer in self._viewer.layers
         if run is None:
-            if alive and RUN not in layer.metadata:
+            if self._is_there(layer) and RUN not in layer.metadata:
                 layer.face_color = "transparent"
             return
         positions = run.atoms[["y_px", "x_px"]].to_numpy()
@@ -307,15 +300,24 @@ class Overlay:
         name = target.image.name
         picks = target.picks if len(target.picks) else self.session.picks
         *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
-        if alive and layer.data.shape == positions.shape and np.allclose(layer.data, positions):
+        yield
+        if self._is_there(layer) and _same_places(layer, positions):
             self._colour_atoms(layer, run, atoms[1])
-            self.runs.add(maps, under=layer)
-            self.runs.add([shift], under=self.runs.above(layer))
         else:
-            layer = self.runs.add([*maps, atoms, shift])[-2]
+            (layer,) = self.runs.add([atoms])
             if target.key not in self._atoms:
                 layer.events.data.connect(self._on_atoms_edited)
                 self._atoms[target.key] = layer
+        for one in maps:
+            yield
+            self.runs.add([one], under=layer if self._is_there(layer) else None)
+        yield
+        arrows = Layer.create(*shift)
+        yield
+        self.runs.insert([arrows], under=self.runs.above(layer) if self._is_there(layer) else None)
+
+    def _is_there(self, layer: Points | None) -> bool:
+        return layer is not None and layer in self._viewer.layers
 
     def _colour_atoms(self, layer: Points, run: Run, look: Mapping[str, Any]) -> None:
         with self._quietly():
@@ -404,6 +406,10 @@ class Overlay:
 
     def _quietly(self) -> _Flag:
         return _Flag(self)
+
+
+def _same_places(layer: Points, positions_yx: NDArray[np.float64]) -> bool:
+    return layer.data.shape == positions_yx.shape and np.allclose(layer.data, positions_yx)
 
 
 def _is_of_image(layer: Layer) -> bool:

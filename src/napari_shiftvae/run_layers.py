@@ -210,8 +210,13 @@ class RunLayers:
 
     def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
         """Add layers without changing what the user has selected."""
-        selected = set(self._viewer.layers.selection)
         made = [Layer.create(*one) for one in data]
+        self.insert(made, under=under)
+        return made
+
+    def insert(self, made: list[Layer], *, under: Layer | None = None) -> None:
+        """Add layers that are made already, under one that is there or on top of all."""
+        selected = set(self._viewer.layers.selection)
         self.adding = True
         try:
             for layer in made:
@@ -220,7 +225,6 @@ class RunLayers:
         finally:
             self.adding = False
         self._viewer.layers.selection = selected & set(self._viewer.layers)
-        return made
 
     def remove(self, layer: Layer) -> None:
         """Remove a layer if it is still there."""

@@ -44,7 +44,7 @@ from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
 
 Stage = Literal["find", "align", "train", "refine", "fields"]
 MOST_THREADS = 4
-MOST_SHOWN = 2000  # atoms that a snapshot has results of
+MOST_SHOWN = 200  # atoms that a snapshot has results of: it is made while one waits for training
 # Of the distance between neighbours. Picks are good to a pixel or so; a wide prior would let the
 # shift stand for the place of one sublattice within the other.
 SHIFT_PRIOR = 0.05

@@ -176,7 +176,7 @@ def with_checkpoints(
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, and save what it has learned at intervals while it trains.
 
-    A checkpoint is a run file like any other: it opens, with results of up to 2,000 atoms, and the
+    A checkpoint is a run file like any other: it opens, with results of up to 200 atoms, and the
     training goes on from it with the same numbers. An analysis that is closed before its end
     leaves one, an analysis that is `Cancelled` none. It is for the caller to remove it when the
     finished run is saved. A file that cannot be written is said in a warning and stops nothing.

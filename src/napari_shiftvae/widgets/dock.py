@@ -37,6 +37,7 @@ from napari_shiftvae.widgets.spectra_control import SpectraControl
 from napari_shiftvae.widgets.stack_control import StackControl
 from napari_shiftvae.widgets.train_panel import TrainPanel
 from napari_shiftvae.widgets.training import Training
+from napari_shiftvae.widgets.worker import load_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +121,7 @@ class ShiftVAEWidget(QWidget):
         self._on_activity("idle")
         self.restoring.offer_interrupted()
         self.overlay.look_for_runs()
+        load_ahead()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the panels, no wider: the image needs the room."""

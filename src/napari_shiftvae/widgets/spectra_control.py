@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
 
 from napari_shiftvae import spectra_jobs
 from napari_shiftvae.placement import source_path, without_axis
+from napari_shiftvae.widgets.pace import Pace
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class SpectraControl(QObject):
         self._layer: Image | None = None
         self._axis = 0
         self._runner = Runner(self)
+        self._pace = Pace(self.progressed.emit, panel)
         self._runner.progressed.connect(self._on_progress)
         self._runner.succeeded.connect(self._on_success)
         self._runner.refused.connect(lambda sentence: self._session.say(sentence, wrong=True))
@@ -97,12 +100,15 @@ class SpectraControl(QObject):
     def close(self) -> None:
         """End the thread."""
         self._runner.close()
+        with suppress(RuntimeError):  # Qt may have deleted it before
+            self._pace.forget()
 
     def _on_progress(self, progress: Progress) -> None:
         self._session.take_progress(progress)
-        self.progressed.emit(progress)
+        self._pace.offer(progress)
 
     def _on_success(self, run: SpectraRun) -> None:
+        self._pace.catch_up()
         if self._layer is not None:
             self._overlay.runs.add_spectra(
                 run, self._layer.name, without_axis(self._layer, self._axis)
@@ -115,4 +121,5 @@ class SpectraControl(QObject):
         )
 
     def _on_ended(self) -> None:
+        self._pace.forget()  # what it would show is over
         self._session.activity = "idle"

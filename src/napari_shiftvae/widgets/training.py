@@ -12,10 +12,15 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_shiftvae import jobs
 from napari_shiftvae.picks import Picks
+from napari_shiftvae.widgets.pace import Pace, hold_still
+from napari_shiftvae.widgets.turns import Turns
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+    from qtpy.QtWidgets import QWidget
 
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.runs import Run
@@ -34,17 +39,24 @@ LOOK_EVERY_MS = 200
 
 
 class Training(QObject):
-    """The analysis that is at work, if any."""
+    """The analysis that is at work, if any.
+
+    `progressed` comes as often as what it changes can be painted, not for each progress.
+    """
 
     progressed = Signal(object)  # Progress
     fraction_changed = Signal(float)
     ended = Signal()
 
-    def __init__(self, session: Session, overlay: Overlay, parent: QObject) -> None:
+    def __init__(self, session: Session, overlay: Overlay, parent: QWidget) -> None:
         super().__init__(parent)
+        self._dock = parent
         self._session = session
         self._overlay = overlay
         self._runner = Runner(self)
+        self._pace = Pace(self._show, parent)
+        self._turns = Turns(self)
+        self._turns.ended.connect(self._on_concluded)
         self._bar: cancelable_progress | None = None
         self._fraction = 0.0
         self.device = ""
@@ -70,6 +82,7 @@ class Training(QObject):
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
         self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {target.name}")
+        hold_still(self._dock.window())
         self._timer.start()
         self._runner.start(f"shift-VAE analysis of '{target.name}'", jobs.analysis, order)
 
@@ -92,8 +105,12 @@ class Training(QObject):
         """End the thread before the dock goes."""
         self._runner.close()
         self._close_bar()
-        with suppress(RuntimeError):  # Qt may have deleted it before
+        with suppress(RuntimeError):  # Qt may have deleted them before
             self._timer.stop()
+        with suppress(RuntimeError):
+            self._pace.forget()
+        with suppress(RuntimeError):
+            self._turns.forget()
 
     def _on_progress(self, progress: Progress | jobs.Started) -> None:
         if self._cancelled:
@@ -105,9 +122,12 @@ class Training(QObject):
             show_warning(note)
         self._take_positions(progress)
         self._session.take_progress(progress)
-        self._overlay.recolour(progress)
         begin, end = STAGES[progress.stage]
         self._fraction = begin + (end - begin) * progress.fraction
+        self._pace.offer(progress)
+
+    def _show(self, progress: Progress) -> None:
+        self._overlay.recolour(progress)
         self.fraction_changed.emit(self._fraction)
         self.progressed.emit(progress)
 
@@ -147,19 +167,28 @@ class Training(QObject):
     def _on_ended(self) -> None:
         self._timer.stop()
         self._close_bar()
+        if self._result is None:
+            self._pace.forget()  # it would hide why there is no result
+        self._pace.catch_up()
         self.fraction_changed.emit(0.0)
-        result, key = self._result, self._session.key
-        self._result = None
+        result, self._result = self._result, None
+        self._turns.start(self._concluding(result, self._session.key))
+
+    def _concluding(self, result: jobs.Finished | None, key: object) -> Iterator[None]:
         replaced = self._overlay.replaced
-        self._overlay.end(None if result is None else result.run)
-        if result is not None:
-            run = result.run
-            self._session.finish(run, key)
-            self._session.say(
-                f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
-                + ("" if result.saved is None else f" Saved: {result.saved.name}")
-                + (" The image was changed meanwhile: this is of it as it was." * replaced)
-            )
+        yield from self._overlay.end(None if result is None else result.run)
+        if result is None:
+            return
+        yield
+        run = result.run
+        self._session.finish(run, key)
+        self._session.say(
+            f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
+            + ("" if result.saved is None else f" Saved: {result.saved.name}")
+            + (" The image was changed meanwhile: this is of it as it was." * replaced)
+        )
+
+    def _on_concluded(self) -> None:
         self._session.activity = "idle"
         self.ended.emit()
 

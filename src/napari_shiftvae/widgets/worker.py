@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal, Slot
 
+from napari_shiftvae import garbage, loading
 from napari_shiftvae.core.errors import (
     OUT_OF_MEMORY,
     Cancelled,
@@ -22,6 +24,7 @@ from napari_shiftvae.core.errors import (
 )
 
 LONGEST_WAIT_S = 10.0
+LOADING = "loading torch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,12 @@ def _guarded(job: Callable[..., Any], arguments: tuple[Any, ...]) -> Generator[A
     return result
 
 
+def load_ahead() -> None:
+    """Load torch in a thread, so that the first analysis need not wait for it."""
+    if not loading.is_loaded():
+        threading.Thread(target=loading.load_torch, name=LOADING).start()
+
+
 class Runner(QObject):
     """Runs one job at a time in a thread of napari's pool.
 
@@ -141,6 +150,7 @@ class Runner(QObject):
         worker.returned.connect(self._on_returned)
         worker.finished.connect(self._on_finished)
         self._worker, self._has_yielded, self._held = worker, False, None
+        garbage.put_off()
         worker.start()
 
     def send(self, value: object) -> None:
@@ -161,6 +171,7 @@ class Runner(QObject):
         worker, self._worker = self._worker, None
         if worker is None:
             return
+        garbage.allow()
         worker.quit()
         give_up = time.monotonic() + LONGEST_WAIT_S
         while worker.is_running and time.monotonic() < give_up:
@@ -199,6 +210,7 @@ class Runner(QObject):
         if self.busy:
             self._worker = None
             self.ended.emit()
+            garbage.allow()
 
 
 class Latest(QObject):
