@@ -26,7 +26,6 @@ CASES = {
     "without": TrainConfig(),
     "quadratic, 1": TrainConfig(smoothness=1.0, edge_preserving=False),
     "edge-preserving, 1": TrainConfig(smoothness=1.0),
-    "edge-preserving, 1.5": TrainConfig(smoothness=1.5),
 }
 
 Floats = NDArray[np.float64]
@@ -86,11 +85,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="first seed (default 0)")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.3, 0.5])
     chosen = parser.parse_args()
     for noise in chosen.noise:
         rows = []
-        for seed in range(chosen.seeds):
+        for seed in range(chosen.first, chosen.first + chosen.seeds):
             made = perovskite(
                 rng=np.random.default_rng(seed),
                 shape=(900, 900),

@@ -132,6 +132,7 @@ def _run(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
     from napari_shiftvae.core.images import read_image
     from napari_shiftvae.core.positions import read_positions
+    from napari_shiftvae.core.seeds import with_seed_check
 
     _check_output(options.output)
     if options.spectra is not None:
@@ -159,6 +160,8 @@ def _run(options: argparse.Namespace) -> None:
         ),
         checkpoint,
     )
+    if options.check_seed:
+        steps = with_seed_check(steps, image)
     try:
         run = _with_progress(steps)
     except KeyboardInterrupt as error:

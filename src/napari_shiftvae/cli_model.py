@@ -50,6 +50,11 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         "--blur-walls", action="store_true", help="smoothness does not keep walls sharp"
     )
     run.add_argument(
+        "--check-seed",
+        action="store_true",
+        help="train once more with the next seed and say how far the latents agree",
+    )
+    run.add_argument(
         "--spectra",
         type=int,
         metavar="AXIS",
@@ -108,6 +113,8 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
         raise InputError(
             f"--{given[0].replace('_', '-')} is for images: leave it out where there is --spectra."
         )
+    if options.check_seed:
+        raise InputError("--check-seed is for images: leave it out where there is --spectra.")
     config = config_from(options, None)
     if set(config.invariances) - {"shift"}:
         raise InputError("Spectra have no rotation and no scale: leave --invariances at shift.")

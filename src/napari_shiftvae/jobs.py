@@ -222,6 +222,7 @@ def _steps(
     """Analyse an image with what the sublattices of the Atoms tab are to the model."""
     from napari_shiftvae.core.analyse import analyse
     from napari_shiftvae.core.apply import encode_steps
+    from napari_shiftvae.core.seeds import with_seed_check
 
     picks, use = order.picks, order.train.sublattices
     positions = None if picks is None else picks.positions_yx
@@ -254,9 +255,10 @@ def _steps(
         else:
             labels = picks.sublattice
             config = replace(config, classes=max(config.classes, len(picks.sublattices), 2))
-    return analyse(
+    steps = analyse(
         image, config, positions_yx=positions, given=given, labels=labels, resume=order.resume
     )
+    return with_seed_check(steps, image) if order.train.check_seed else steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -61,6 +61,8 @@ class TrainSettings:
         Passes over all patches, from their number where None.
     batch_size : int
     seed : int
+    check_seed : bool
+        Whether to train once more with the next seed and compare the latents.
     """
 
     patch_size_px: int | None = None
@@ -77,3 +79,4 @@ class TrainSettings:
     epochs: int | None = None
     batch_size: int = 64
     seed: int = 0
+    check_seed: bool = False

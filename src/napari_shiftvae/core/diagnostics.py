@@ -42,6 +42,8 @@ class Diagnostics:
         Number of picks without a patch, by reason.
     sentences : tuple of str
         The same in words.
+    seed_agreement : tuple of float
+        R2 of each latent from those of another seed; empty where that was not tried.
     """
 
     kl_latents: tuple[float, ...]
@@ -53,6 +55,7 @@ class Diagnostics:
     period_jumps: int
     set_aside: dict[str, int]
     sentences: tuple[str, ...]
+    seed_agreement: tuple[float, ...] = ()
 
     def and_told(self, sentences: Iterable[str]) -> Diagnostics:
         """Add to what is said in words."""

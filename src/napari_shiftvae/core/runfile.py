@@ -269,6 +269,8 @@ def _parts(
     diagnostics = record["diagnostics"]
     for name in ("kl_latents", "leakage", "sentences"):
         diagnostics[name] = tuple(diagnostics[name])
+    # Files of the first version do not tell of another seed.
+    diagnostics["seed_agreement"] = tuple(diagnostics.get("seed_agreement", ()))
     tensors = load_tensors(members["model.safetensors"])
     weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
     paused = {name.removeprefix(STATE): tensors[name] for name in tensors if name not in weights}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_shiftvae.core.infer import Fit, batches
 from napari_shiftvae.core.model import ShiftVAE
-from napari_shiftvae.core.smoothness import ROUND, Neighbourhood
+from napari_shiftvae.core.smoothness import Neighbourhood, edge_weights, widths
 from napari_shiftvae.core.windows import Windows, prior_centre
 
 __all__ = ["refine_together"]
@@ -79,11 +79,14 @@ def refine_together(
     own = _quadratic(model, patches, fit)
     unit = torch.cat([model.pose_prior, model.pose_prior.new_ones(fit.z.shape[1])])
     weight = torch.zeros_like(partner, dtype=fit.z.dtype)
-    for _ in range(ROUNDS):
+    for wider in widths(ROUNDS):
         to_pose, precision, slope = _without_pose(own, dims)
         z = fit.z
         for _ in range(REWEIGHTINGS):
-            weight = strength * _weights(z, partner, metric, edge_preserving=edge_preserving)
+            weight = (partner >= 0) * strength
+            if edge_preserving:
+                away = z[:, None] - z[partner]
+                weight = weight * edge_weights(((away @ metric) * away).sum(dim=2), wider)
             apply, inverse = _system(precision, partner, weight, metric)
             pull = slope + (precision @ fit.z[..., None])[..., 0]
             z = _solve(apply, inverse, pull, z)
@@ -127,16 +130,6 @@ def _without_pose(own: _Quadratic, dims: int) -> tuple[Tensor, Tensor, Tensor]:
     precision = own.precision[:, dims:, dims:] - across @ own.precision[:, :dims, dims:]
     slope = own.slope[:, dims:] - (across @ own.slope[:, :dims, None])[..., 0]
     return to_pose, precision, slope
-
-
-def _weights(z: Tensor, partner: Tensor, metric: Tensor, *, edge_preserving: bool) -> Tensor:
-    """Weights (N, M) of the squares that majorise the costs; zero where there is no neighbour."""
-    there = partner >= 0
-    if not edge_preserving:
-        return there.to(z.dtype)
-    away = z[:, None] - z[partner]
-    length = ((away @ metric) * away).sum(dim=2).clamp_min(0).sqrt()
-    return there / length.clamp_min(ROUND)
 
 
 def _system(

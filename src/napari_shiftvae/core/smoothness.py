@@ -6,12 +6,14 @@ of the posterior standard deviation. So the weight has no unit and 1 is a start 
 
 - quadratic, ``rho = r^2 / 2``: the neighbours of an atom together count ``weight`` times as much as
   its own window;
-- edge-preserving, Huber's ``rho``, linear beyond a small r: they move it by ``weight`` standard
-  deviations at most, however far off they are, so that a domain wall stays.
+- edge-preserving, ``rho = 4 (r^2 / 2) / (1 + r^2 / c^2)`` with c = 1.2: stronger where they differ
+  by less than the noise, and without any pull where they differ by much more, so that a domain wall
+  stays. As this has many minima, it begins with a large c, which falls (graduated non-convexity).
 
 The condition is that of the published version of M. Ziatdinov, C. Y. Wong, S. V. Kalinin, *Mach.
-Learn.: Sci. Technol.* 4, 045033 (2023), doi:10.1088/2632-2153/ad073b; ``rho`` is of P. J. Huber,
-*Ann. Math. Stat.* 35, 73 (1964), doi:10.1214/aoms/1177703732.
+Learn.: Sci. Technol.* 4, 045033 (2023), doi:10.1088/2632-2153/ad073b; ``rho`` is of S. Geman, D. E.
+McClure, *Bull. Int. Stat. Inst.* 52, 5 (1987), its treatment of A. Blake, A. Zisserman, *Visual
+Reconstruction*, MIT Press 1987.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ __all__ = ["Neighbourhood", "neighbourhood", "roughness", "settle"]
 
 Pairs = tuple[Tensor, Tensor]
 
-ROUND = 0.25  # of a standard deviation: where the edge-preserving rho turns from square to linear
+EDGE = 1.2  # standard deviations: c, about where the edge-preserving pull is strongest
+GAIN = 4.0  # of the edge-preserving condition where neighbours are alike
+WIDEST = 4.0  # times c, to begin with
 BLOCK = 16  # atoms in one piece of the sample; a batch is made of a few
 NEAREST = 6  # neighbours where there is no lattice
 ALIKE = 0.5  # of the highest correlation between windows one translation apart
@@ -131,10 +135,17 @@ def roughness(z: Tensor, sd: Tensor, pairs: Pairs, *, edge_preserving: bool) -> 
     square = ((z[first] - z[second]) / sd).square().sum(dim=1)
     if not edge_preserving:
         return 0.25 * square.mean()
-    # The root has no derivative at zero.
-    far = (square > ROUND**2).detach()
-    length = torch.where(far, square, 1.0).sqrt()
-    return 0.5 * torch.where(far, length - ROUND / 2, square / (2 * ROUND)).mean()
+    return 0.25 * GAIN * (square / (1 + square / EDGE**2)).mean()
+
+
+def edge_weights(square: Tensor, wider: float = 1.0) -> Tensor:
+    """Weights of the squares that majorise the edge-preserving costs, c being `wider`."""
+    return GAIN / (1 + square / (wider * EDGE) ** 2).square()
+
+
+def widths(steps: int) -> list[float]:
+    """Fall of c to its own value, in so many steps."""
+    return list(np.geomspace(WIDEST, 1, steps))
 
 
 def settle(
@@ -168,13 +179,14 @@ def settle(
     sd = (2 * log_sd).exp().mean(dim=0).sqrt().detach()
     strength = weight * len(z) / max(1, len(first))
     settled, total = z, z.new_ones(len(z), 1)
-    for _ in range(SWEEPS):
+    for wider in widths(SWEEPS):
         pull = z.new_full((len(first), 1), strength)
         if edge_preserving:
             away = ((settled[first] - settled[second]) / sd).detach()
-            pull = pull / away.norm(dim=1, keepdim=True).clamp_min(ROUND)
+            pull = pull * edge_weights(away.square().sum(dim=1, keepdim=True), wider)
         total = z.new_ones(len(z), 1).index_add(0, first, pull)
-        settled = z.index_add(0, first, pull * settled[second]) / total
+        # Half a step: whole ones would swing to and fro between neighbours.
+        settled = 0.5 * settled + 0.5 * z.index_add(0, first, pull * settled[second]) / total
     cost = weight * roughness(settled, sd, pairs, edge_preserving=edge_preserving)
     return settled, log_sd - 0.5 * total.log(), cost
 

@@ -92,22 +92,24 @@ class TrainForm(QWidget):
             0.0,
             1000.0,
             0.1,
-            "Ask for latents that change little from an atom to its like neighbours; 1 is a "
-            "sensible start for noisy images. 0 for none.",
+            "Ask for latents that change little from an atom to its like neighbours, weighed in "
+            "units of their uncertainty; 1 is a start for noisy images of any kind. 0 for none.",
         )
         self.edges = QCheckBox("leave walls sharp")
         self.edges.setToolTip("Let latents jump where the image shows that they do.")
         self.decoder = choice(
             ["fourier", "coordinate"],
-            "fourier: a sum of waves without detail finer than the probe; fast and exact in its "
-            "shifts. coordinate: the network of the original paper, for patterns with sharp edges.",
+            "fourier: a sum of waves without detail finer than the probe, by the image's power "
+            "spectrum; fast and exact in its shifts. coordinate: the network of the original "
+            "paper, for patterns with sharp edges.",
         )
         self.shift_prior = real(
             0.1,
             200.0,
             0.1,
             "How far patterns typically lie from their picks (standard deviation). 'auto' takes a "
-            "fraction of the distance between atoms.",
+            "twentieth of the distance between atoms: picks are good to a pixel or so, and a wide "
+            "prior would let the shift stand for the place of a sublattice.",
             unit="px",
             auto=True,
         )
@@ -134,6 +136,11 @@ class TrainForm(QWidget):
             "Starting point of the random numbers: the same seed on the same machine gives the "
             "same result.",
         )
+        self.check_seed = QCheckBox("check with another")
+        self.check_seed.setToolTip(
+            "Train once more with the next seed and say how far the latents agree. Takes twice as "
+            "long."
+        )
         self._lay_out()
         for field in (
             self.patch_size,
@@ -148,7 +155,7 @@ class TrainForm(QWidget):
             self.smoothness,
         ):
             field.valueChanged.connect(self._on_changed)
-        for box in (*self.invariances.values(), self.edges):
+        for box in (*self.invariances.values(), self.edges, self.check_seed):
             box.toggled.connect(self._on_changed)
         for menu in (self.decoder, self.sublattices):
             menu.currentIndexChanged.connect(self._on_changed)
@@ -171,7 +178,7 @@ class TrainForm(QWidget):
         more.addRow("KL weight, latents", self.kl_content)
         more.addRow("Epochs", self.epochs)
         more.addRow("Batch", self.batch_size)
-        more.addRow("Seed", self.seed)
+        more.addRow("Seed", in_line(self.seed, self.check_seed))
         self.advanced = folded("Advanced", advanced, "Settings that rarely need a change.")
         plain.addRow(self.advanced)
 
@@ -192,6 +199,7 @@ class TrainForm(QWidget):
             epochs=optional(self.epochs),
             batch_size=self.batch_size.value(),
             seed=self.seed.value(),
+            check_seed=self.check_seed.isChecked(),
         )
 
     def setValue(self, settings: TrainSettings) -> None:
@@ -214,6 +222,7 @@ class TrainForm(QWidget):
             set_optional(self.epochs, settings.epochs)
             self.batch_size.setValue(settings.batch_size)
             self.seed.setValue(settings.seed)
+            self.check_seed.setChecked(settings.check_seed)
         if self.value() != before:
             self._on_changed()
 
