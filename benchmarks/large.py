@@ -59,14 +59,19 @@ class Stages:
 
 def followed(steps: Any, stages: Stages) -> Any:
     """Run an analysis to its end; what comes before a report belongs to that report's stage."""
-    stage = ""
+    stage, reading = "", False
     while True:
         try:
             progress = next(steps)
         except StopIteration as end:
             stages.reached(stage)
             return end.value
-        stage = "frames" if isinstance(progress, FramesDone) else progress.stage
+        if isinstance(progress, FramesDone):
+            reading = True
+            quarter = min(4, 1 + 4 * progress.frame // progress.total)
+            stage = f"frames, quarter {quarter}"
+        elif not reading:
+            stage = progress.stage
         stages.reached(stage)
 
 

@@ -11,6 +11,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import Qt
 
+from napari_shiftvae.core.checkpoint import runs_folder
 from napari_shiftvae.widgets import ShiftVAEWidget
 
 WAIT_MS = 120_000
@@ -60,6 +61,11 @@ def test_maps_of_shift_and_latents_lie_on_the_scan(qtbot, dock, scan) -> None:
     assert {"scan z1", "scan z2"} <= {one.name for one in viewer.layers}
     assert "shifts are in eV" in dock.header.message.text()
     assert dock.header.quick_run.isEnabled()
+    name = dock.header.message.text().partition("Saved: ")[2]
+    viewer.layers.clear()
+    viewer.open(str(runs_folder() / name), plugin="napari-shiftvae")
+    assert [one.name for one in viewer.layers] == ["scan shift (eV)", "scan z1", "scan z2"]
+    np.testing.assert_allclose(viewer.layers["scan shift (eV)"].data, shift, rtol=1e-6)
 
 
 def test_an_image_offers_no_axis_of_spectra(qtbot, dock) -> None:

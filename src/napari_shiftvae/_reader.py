@@ -54,7 +54,7 @@ def get_run_reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
-    """Make the layers of each run file: atoms, latent maps, arrows.
+    """Make the layers of each run file: atoms, latent maps, arrows; of spectra, the maps.
 
     In a window the dock is opened with them: it finds the image, or asks for it.
 
@@ -63,10 +63,17 @@ def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
     InputError
         A file is no run file, or is damaged.
     """
-    from napari_shiftvae.core.runfile import load_run
+    from napari_shiftvae.core.runfile import holds_spectra, load_run, load_spectra
     from napari_shiftvae.layers import run_to_layer_data
+    from napari_shiftvae.run_layers import spectra_layers
 
-    layers = [layer for one in _as_list(path) for layer in run_to_layer_data(load_run(one))]
+    layers: list[LayerDataTuple] = []
+    for one in _as_list(path):
+        if holds_spectra(one):
+            spectra = load_spectra(one)
+            layers += spectra_layers(spectra, spectra.image.name, {})
+        else:
+            layers += run_to_layer_data(load_run(one))
     _open_dock()
     return layers
 

@@ -144,19 +144,8 @@ class RunLayers:
 
     def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
         """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""
-        unit = run.image.axis_unit
-        for number, (column, values) in enumerate(run.maps.items()):
-            title = f"{column} ({unit})" if unit and column == "shift" else column
-            signed = column == "shift"
-            size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
-            look = {
-                "name": f"{name} {title}",
-                "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
-                "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
-                "visible": number == 0,
-                "metadata": {RUN: run, "latent": column},
-            }
-            self.add([(values, {**look, **place}, "image")])
+        for one in spectra_layers(run, name, place):
+            self.add([one])
 
     def atoms_of(self, run: Run) -> Points | None:
         """Atoms of a finished run, None where they were deleted."""
@@ -240,6 +229,25 @@ class RunLayers:
         """Lay a layer where an image is."""
         for name, value in spatial(image).items():
             setattr(layer, name, value)
+
+
+def spectra_layers(run: SpectraRun, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:
+    """Maps of an analysis of spectra as Image layers, of which the first is visible."""
+    unit = run.image.axis_unit
+    made = []
+    for number, (column, values) in enumerate(run.maps.items()):
+        title = f"{column} ({unit})" if unit and column == "shift" else column
+        signed = column == "shift"
+        size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
+        look = {
+            "name": f"{name} {title}",
+            "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
+            "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
+            "visible": number == 0,
+            "metadata": {RUN: run, "latent": column},
+        }
+        made.append((values, {**look, **place}, "image"))
+    return made
 
 
 def _shows(layer: Layer, name: str) -> bool:

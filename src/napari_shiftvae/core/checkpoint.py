@@ -18,6 +18,7 @@ from napari_shiftvae.core.errors import Cancelled, InputError, Notice
 if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.spectra_run import SpectraRun
 
 __all__ = [
     "CHECKPOINT_EVERY_S",
@@ -27,6 +28,7 @@ __all__ = [
     "checkpoint_beside",
     "latest_checkpoint",
     "runs_folder",
+    "save_at_end",
     "with_checkpoints",
 ]
 
@@ -151,11 +153,7 @@ def autosaved(
     >>> from napari_shiftvae.core.analyse import analyse, finish
     >>> run = finish(autosaved(analyse(image, config), Autosave.of("image")))  # doctest: +SKIP
     """
-    try:
-        where.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        _warn(f"{where.folder} could not be made ({error.strerror or error})")
-    _sweep(where.folder)
+    _make(where.folder)
     if continues is not None:
         with suppress(OSError):  # it may have been moved or removed meanwhile, which harms nothing
             continues.replace(where.checkpoint)
@@ -165,6 +163,31 @@ def autosaved(
     if _saved(run, where.finished):
         where.checkpoint.unlink(missing_ok=True)
     return run
+
+
+def save_at_end(run: Run | SpectraRun, where: Autosave) -> Path | None:
+    """Save a run that is finished, without having been asked.
+
+    Parameters
+    ----------
+    run : Run or SpectraRun
+    where : Autosave
+
+    Returns
+    -------
+    Path or None
+        The file; None, after a warning, where it cannot be written.
+    """
+    _make(where.folder)
+    return where.finished if _saved(run, where.finished) else None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        _warn(f"{folder} could not be made ({error.strerror or error})")
+    _sweep(folder)
 
 
 def with_checkpoints(
@@ -275,7 +298,7 @@ def _sweep(folder: Path) -> None:
             continue
 
 
-def _saved(run: Run, path: Path) -> bool:
+def _saved(run: Run | SpectraRun, path: Path) -> bool:
     from napari_shiftvae.core.runfile import save_run
 
     try:

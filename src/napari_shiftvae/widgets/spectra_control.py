@@ -10,13 +10,13 @@ from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from napari_shiftvae import spectra_jobs
 from napari_shiftvae.placement import source_path, without_axis
 from napari_shiftvae.widgets.pace import Pace
+from napari_shiftvae.widgets.runs_folder import chosen_folder
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_shiftvae.core.analyse import Progress
-    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.settings import TrainSettings
     from napari_shiftvae.widgets.train_panel import TrainPanel
@@ -86,6 +86,7 @@ class SpectraControl(QObject):
             path=str(source_path(layer) or ""),
             train=settings,
             device=device,
+            folder=chosen_folder(),
         )
         self._session.begin()
         self._session.say(f"Analysing the spectra of '{layer.name}' ...")
@@ -107,7 +108,8 @@ class SpectraControl(QObject):
         self._session.take_progress(progress)
         self._pace.offer(progress)
 
-    def _on_success(self, run: SpectraRun) -> None:
+    def _on_success(self, finished: spectra_jobs.Finished) -> None:
+        run = finished.run
         self._pace.catch_up()
         if self._layer is not None:
             self._overlay.runs.add_spectra(
@@ -118,6 +120,7 @@ class SpectraControl(QObject):
         self._session.say(
             f"Done: {int(run.used.sum())} spectra, {run.epochs} epochs, "
             f"{run.seconds['total']:.1f} s on {run.device}; shifts are in {unit}."
+            + ("" if finished.saved is None else f" Saved: {finished.saved.name}")
         )
 
     def _on_ended(self) -> None:
