@@ -694,3 +694,18 @@ def test_opening_the_dock_loads_no_torch() -> None:
         "assert 'torch' not in sys.modules, sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+def test_no_tab_is_wider_than_the_dock(qtbot, make_napari_viewer, made) -> None:
+    """What is too wide is cut off at the right, without a bar to scroll it."""
+    viewer = make_napari_viewer(show=True)  # napari's style makes fields wider
+    viewer.add_image(made, name="made")
+    dock = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(dock)
+    qtbot.waitExposed(dock)
+    for index in range(dock.tabs.count()):
+        dock.tabs.setCurrentIndex(index)
+        qtbot.wait(50)
+        area = dock.tabs.widget(index)
+        room = area.width() - area.verticalScrollBar().sizeHint().width()
+        assert area.widget().minimumSizeHint().width() <= room, dock.tabs.tabText(index)

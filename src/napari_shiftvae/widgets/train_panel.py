@@ -95,7 +95,7 @@ class TrainForm(QWidget):
             "Ask for latents that change little from an atom to its like neighbours, weighed in "
             "units of their uncertainty; 1 is a start for noisy images of any kind. 0 for none.",
         )
-        self.edges = QCheckBox("leave walls sharp")
+        self.edges = QCheckBox("sharp walls")
         self.edges.setToolTip("Let latents jump where the image shows that they do.")
         self.decoder = choice(
             ["fourier", "coordinate"],
@@ -174,8 +174,8 @@ class TrainForm(QWidget):
         more.addRow("Sublattices", self.sublattices)
         more.addRow("Classes", self.classes)
         more.addRow("Shift prior", self.shift_prior)
-        more.addRow("KL weight, shift", self.kl_shift)
-        more.addRow("KL weight, latents", self.kl_content)
+        more.addRow("KL of shift", self.kl_shift)
+        more.addRow("KL of latents", self.kl_content)
         more.addRow("Epochs", self.epochs)
         more.addRow("Batch", self.batch_size)
         more.addRow("Seed", in_line(self.seed, self.check_seed))
