@@ -140,19 +140,22 @@ def config_for(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A trained model to read an image with; the fields are those of `encode_image`."""
+    """A trained model to read an image with; the fields are those of `encode_image`.
+
+    `path` is the file that the model was opened from, if any.
+    """
 
     run: Run
+    path: Path | None
     resample: bool
     own_intensity: bool
 
 
-def opened_run(path: str) -> tuple[str, Run]:
-    """Open a run file; with it comes the name to call it by."""
+def opened_run(path: str) -> tuple[Path, Run]:
+    """Open a run file."""
     from napari_shiftvae.core.runfile import load_run
 
-    run = load_run(path)
-    return f"{run.image.name}, {Path(path).name}", run
+    return Path(path).resolve(), load_run(path)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -42,7 +42,9 @@ class Order:
     share : float
         Of the frames to learn from.
     folder : Path or None
-        Where the tables go; one of the user's own runs by default, the same for the same order.
+        Where the tables go; one among the user's runs by default, the same for the same order.
+    runs_folder : Path or None
+        Where the user's runs are; the default folder where None.
     """
 
     stack: MicroscopeImage
@@ -52,6 +54,7 @@ class Order:
     picks: Picks | None
     share: float
     folder: Path | None
+    runs_folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +107,7 @@ def _folder(order: Order, config: AnalysisConfig) -> Path:
     known = (config, order.share, stack.data.shape, checksum(stack.data[0]), picks)
     plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in stack.name)
     digest = hashlib.sha256(repr(known).encode()).hexdigest()[:10]
-    return runs_folder() / f"{plain.strip()[:80] or 'stack'} {digest}"
+    return (order.runs_folder or runs_folder()) / f"{plain.strip()[:80] or 'stack'} {digest}"
 
 
 def maps(run: SequenceRun, shape: tuple[int, ...]) -> dict[str, Any]:

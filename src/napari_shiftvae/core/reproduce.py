@@ -116,12 +116,13 @@ def reproducing_script(run: Run, image: MicroscopeImage | None) -> str:
         image=where,
         sha256=run.image.sha256,
         pixel_size_nm=run.image.pixel_size_nm,
-        stopped_at=None if run.finished else _steps(run),
+        stopped_at=None if run.finished else steps_of(run),
         config=repr(config).replace("AnalysisConfig(", "AnalysisConfig(\n    ", 1),
     )
 
 
-def _steps(run: Run) -> int | None:
+def steps_of(run: Run) -> int | None:
+    """Training steps that a run has made, None where it does not say."""
     if run.training is not None:
         return run.training.state.step
     return None if run.paused is None else int(run.paused["step"])

@@ -24,6 +24,7 @@ from napari_shiftvae.session import Session
 from napari_shiftvae.widgets.atoms_control import AtomsControl
 from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 from napari_shiftvae.widgets.calibration import PixelSizeKeeper
+from napari_shiftvae.widgets.copy_control import CopyControl
 from napari_shiftvae.widgets.explore_control import ExploreControl
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_control import FieldsControl
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.picks import Picks
-    from napari_shiftvae.settings import FindSettings
 
 WIDTH_PX = 380
 COUNT_AFTER_MS = 80  # picks that change faster are counted once
@@ -93,6 +92,15 @@ class ShiftVAEWidget(QWidget):
         )
         self.spectra = SpectraControl(self.train, self.overlay)
         self.stack = StackControl(self.train, self.overlay)
+        self.copying = CopyControl(
+            self.train.copy,
+            self.session,
+            training=self.training,
+            stack=self.stack,
+            spectra=self.spectra,
+            image=partial(self._image, quiet=True),
+            find=self.atoms.form.value,
+        )
         self.explore = ExplorePanel()
         self.explore_control = ExploreControl(
             self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
@@ -152,7 +160,6 @@ class ShiftVAEWidget(QWidget):
         self.train.stop_asked.connect(self.training.stop)
         self.train.stop_asked.connect(self.spectra.stop)
         self.train.stop_asked.connect(self.stack.stop)
-        self.train.spectra.currentIndexChanged.connect(self._show_kind)
         self.spectra.progressed.connect(self._on_progress)
         self.stack.fraction_changed.connect(header.show_fraction)
         self.train.form.valueChanged.connect(self._on_train_settings)
@@ -174,6 +181,7 @@ class ShiftVAEWidget(QWidget):
             self.model_control.close,
             self.spectra.close,
             self.stack.close,
+            self.copying.close,
             self.atoms_control.close,
             self.explore_control.close,
             self.fields_control.close,
@@ -193,7 +201,7 @@ class ShiftVAEWidget(QWidget):
         self.overlay.choose(layer)
         self.pixel_size.follow(layer)
         self.spectra.follow(layer)
-        self._show_kind()
+        self.stack.follow(layer)
         self.session.say(
             self.header.chooser.hint()
             if layer is None
@@ -299,9 +307,8 @@ class ShiftVAEWidget(QWidget):
             device = self.header.device.currentText()
             self.spectra.start(self._image_layer, self.train.form.value(), device)
             return
-        stack = self._is_stack()
-        image = None if stack else self._image()
-        if image is None and not stack:
+        image = self._image(stacks=self.stack.wanted)
+        if image is None:
             return
         find_settings = self.atoms.form.value()
         if find_settings.separation_px is None and self.session.separation_px is not None:
@@ -311,46 +318,21 @@ class ShiftVAEWidget(QWidget):
             self._refuse("No sublattice is ticked in the Atoms tab: tick what to analyse.")
             return
         use_picks = len(picks) > 0 and find_settings.sampling == "atoms"
-        if stack:
-            self._run_stack(find_settings, picks if use_picks else None)
-            return
-        self.training.start(
-            jobs.Order(
-                image=image,
-                find=find_settings,
-                train=self.train.form.value(),
-                device=self.header.device.currentText(),
-                picks=picks if use_picks else None,
-                resume=self.session.run if resume else None,
-                trained=None if resume else self.model_control.chosen(),
-                folder=chosen_folder(),
-                continues=self.restoring.checkpoint_of(self.session.run) if resume else None,
-            )
+        order = jobs.Order(
+            image=image,
+            find=find_settings,
+            train=self.train.form.value(),
+            device=self.header.device.currentText(),
+            picks=picks if use_picks else None,
+            resume=self.session.run if resume else None,
+            trained=None if resume else self.model_control.chosen(),
+            folder=chosen_folder(),
+            continues=self.restoring.checkpoint_of(self.session.run) if resume else None,
         )
-
-    def _is_stack(self) -> bool:
-        """Whether the layer is a stack of frames."""
-        layer = self._image_layer
-        return (
-            layer is not None and layer.ndim == 3 and not layer.rgb and self.spectra.axis() is None
-        )
-
-    def _show_kind(self) -> None:
-        """Ask what only a stack of frames needs to be asked."""
-        self.train.stack.setVisible(self._is_stack())
-
-    def _run_stack(self, find_settings: FindSettings, picks: Picks | None) -> None:
-        if self.model_control.chosen() is not None:
-            self._refuse("A trained model reads one image: choose 'train a new one' for a stack.")
-            return
-        if picks is not None and len(set(picks.t)) == 1 < len(self._image_layer.data):
-            self._refuse(
-                f"There are atoms in frame {picks.t[0]} only: press Find for those of all frames, "
-                "or delete these to have them found."
-            )
-            return
-        device = self.header.device.currentText()
-        self.stack.start(self._image_layer, find_settings, self.train.form.value(), device, picks)
+        if self.stack.wanted:
+            self.stack.start(self._image_layer, order)
+        else:
+            self.training.start(order)
 
     def _on_progress(self, progress: Progress) -> None:
         self.session.say(progress.message)

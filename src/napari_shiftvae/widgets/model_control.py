@@ -14,6 +14,7 @@ from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import napari
 
@@ -49,7 +50,7 @@ class ModelControl(QObject):
         self._viewer = viewer
         self._session = session
         self._image = image
-        self._opened: list[tuple[str, Run]] = []
+        self._opened: list[tuple[Path, Run]] = []
         self._offered: list[tuple[str, Run]] = []
         self._runner = Runner(self)
         self._runner.succeeded.connect(self._on_opened)
@@ -76,7 +77,8 @@ class ModelControl(QObject):
         if index is None:
             return None
         return jobs.Trained(
-            run=self._offered[index][1],
+            run=(run := self._offered[index][1]),
+            path=next((path for path, one in self._opened if one is run), None),
             resample=self._box.resample.isChecked(),
             own_intensity=self._box.own_intensity.isChecked(),
         )
@@ -85,7 +87,7 @@ class ModelControl(QObject):
         """Offer the runs that there are now."""
         before = self.chosen()
         found = [layer.metadata[RUN] for layer in self._viewer.layers if RUN in layer.metadata]
-        offered = list(self._opened)
+        offered = [(f"{run.image.name}, {path.name}", run) for path, run in self._opened]
         for run in found:
             run = getattr(run, "run", run)  # noqa: PLW2901 - that of a sequence
             # spectra have no such field; a run with a model from elsewhere would offer it twice
@@ -118,7 +120,7 @@ class ModelControl(QObject):
         if not self._runner.busy:
             self._runner.start("opening a run", jobs.opened_run, path)
 
-    def _on_opened(self, opened: tuple[str, Run]) -> None:
+    def _on_opened(self, opened: tuple[Path, Run]) -> None:
         self._opened.append(opened)
         self.refresh()
         place = [run for _, run in self._offered].index(opened[1])

@@ -41,6 +41,7 @@ class SpectraControl(QObject):
         self._overlay = overlay
         self._session = overlay.session
         self._layer: Image | None = None
+        self.order: spectra_jobs.Order | None = None  # the last one
         self._axis = 0
         self._runner = Runner(self)
         self._pace = Pace(self.progressed.emit, panel)
@@ -88,6 +89,7 @@ class SpectraControl(QObject):
             device=device,
             folder=chosen_folder(),
         )
+        self.order = order
         self._session.begin()
         self._session.say(f"Analysing the spectra of '{layer.name}' ...")
         self._runner.start(f"spectra of '{layer.name}'", spectra_jobs.analysis, order)
@@ -97,6 +99,11 @@ class SpectraControl(QObject):
         if self._runner.busy:
             self._session.activity = "stopping"
             self._runner.send("stop")
+
+    @property
+    def key(self) -> object:
+        """What the layer is known by that was analysed last."""
+        return None if self._layer is None else self._layer.unique_id
 
     def close(self) -> None:
         """End the thread."""

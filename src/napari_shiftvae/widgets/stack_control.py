@@ -8,18 +8,16 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae import sequence_jobs
-from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.jobs import Started
-from napari_shiftvae.placement import image_from_layer, spatial
+from napari_shiftvae.placement import spatial
 from napari_shiftvae.sequence_layers import sequence_layers
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from napari_shiftvae import jobs
     from napari_shiftvae.overlay import Overlay
-    from napari_shiftvae.picks import Picks
-    from napari_shiftvae.settings import FindSettings, TrainSettings
     from napari_shiftvae.widgets.train_panel import TrainPanel
 
 TRAINED = 0.6  # of the progress bar; the rest is for the frames
@@ -41,7 +39,9 @@ class StackControl(QObject):
         self._panel = panel
         self._overlay = overlay
         self._session = overlay.session
+        self._chosen: Image | None = None
         self._layer: Image | None = None
+        self.order: sequence_jobs.Order | None = None  # the last one
         self.device = ""
         self._runner = Runner(self)
         self._runner.progressed.connect(self._on_progress)
@@ -51,32 +51,43 @@ class StackControl(QObject):
             lambda error: self._session.say(f"The analysis failed: {error}", wrong=True)
         )
         self._runner.ended.connect(self._on_ended)
+        panel.spectra.currentIndexChanged.connect(lambda _: self.follow(self._chosen))
 
-    def start(
-        self,
-        layer: Image,
-        find: FindSettings,
-        train: TrainSettings,
-        device: str,
-        picks: Picks | None,
-    ) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Whether the chosen layer is a stack of frames, and not one of spectra."""
+        layer = self._chosen
+        of_frames = self._panel.spectra.currentIndex() <= 0
+        return layer is not None and layer.ndim == 3 and not layer.rgb and of_frames
+
+    def follow(self, layer: Image | None) -> None:
+        """Ask what only a stack of frames needs to be asked."""
+        self._chosen = layer
+        self._panel.stack.setVisible(self.wanted)
+
+    def start(self, layer: Image, asked: jobs.Order) -> None:
         """Analyse all frames of a layer."""
-        box = self._panel.stack
-        try:
-            stack = image_from_layer(layer, stacks=True)
-        except InputError as error:
-            self._refuse(str(error))
+        box, picks, frames = self._panel.stack, asked.picks, len(layer.data)
+        if asked.trained is not None:
+            self._refuse("A trained model reads one image: choose 'train a new one' for a stack.")
+            return
+        if picks is not None and len(set(picks.t)) == 1 < frames:
+            self._refuse(
+                f"There are atoms in frame {picks.t[0]} only: press Find for those of all frames, "
+                "or delete these to have them found."
+            )
             return
         order = sequence_jobs.Order(
-            stack=stack,
-            find=find,
-            train=train,
-            device=device,
+            stack=asked.image,
+            find=asked.find,
+            train=asked.train,
+            device=asked.device,
             picks=picks,
             share=box.share.value() / 100,
             folder=box.folder,
+            runs_folder=asked.folder,
         )
-        self._layer = layer
+        self._layer, self.order = layer, order
         self._session.begin()
         self._session.say(f"Analysing the frames of '{layer.name}' ...")
         self._runner.start(f"shift-VAE analysis of '{layer.name}'", sequence_jobs.analysis, order)
@@ -86,6 +97,11 @@ class StackControl(QObject):
         if self._runner.busy:
             self._session.activity = "stopping"
             self._runner.send("stop")
+
+    @property
+    def key(self) -> object:
+        """What the layer is known by that was analysed last."""
+        return None if self._layer is None else self._layer.unique_id
 
     def close(self) -> None:
         """End the thread."""

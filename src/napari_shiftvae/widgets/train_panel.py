@@ -313,6 +313,11 @@ class TrainPanel(QWidget):
             "settings stay.",
         )
         self.status = label("Not trained yet.")
+        self.copy = button(
+            "Copy as Python",
+            "Put code on the clipboard that does what was done last with this image, edits by hand "
+            "included, and makes the same numbers.",
+        )
         self.plot = LossPlot()
         self.findings = label("", "What the analysis says about itself.")
         self.folder = RunsFolder()
@@ -325,7 +330,10 @@ class TrainPanel(QWidget):
         layout.addWidget(self.model)
         layout.addWidget(self.form)
         layout.addLayout(buttons)
-        layout.addWidget(self.status)
+        said = QHBoxLayout()
+        said.addWidget(self.status, 1)
+        said.addWidget(self.copy)
+        layout.addLayout(said)
         layout.addWidget(self.plot)
         layout.addWidget(self.findings)
         layout.addWidget(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.utils import cancelable_progress
@@ -64,6 +65,9 @@ class Training(QObject):
         self._taken: NDArray[np.float64] | None = None
         self._cancelled = False
         self._result: jobs.Finished | None = None
+        self._order: jobs.Order | None = None
+        # by the model: a run that says more of the same analysis has the same one
+        self._orders: WeakKeyDictionary[object, jobs.Order] = WeakKeyDictionary()
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_EVERY_MS)
         self._timer.timeout.connect(self._on_timer)
@@ -76,7 +80,7 @@ class Training(QObject):
     def start(self, order: jobs.Order) -> None:
         """Start an analysis; atoms are found first where the order holds none."""
         target = self._overlay.begin(order.picks or self._session.picks)
-        self._result, self._cancelled = None, False
+        self._result, self._cancelled, self._order = None, False, order
         self._finds = order.picks is None and not len(self._session.picks)
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
@@ -100,6 +104,10 @@ class Training(QObject):
             self._session.activity = "stopping"
             self._session.say("Cancelled; no result was kept.")
             self._runner.cancel()
+
+    def order_of(self, run: Run) -> jobs.Order | None:
+        """How a run was made, None where it was not made here."""
+        return self._orders.get(run.model)
 
     def close(self) -> None:
         """End the thread before the dock goes."""
@@ -181,6 +189,7 @@ class Training(QObject):
             return
         yield
         run = result.run
+        self._orders[run.model] = self._order
         self._session.finish(run, key)
         self._session.say(
             f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
