@@ -97,15 +97,19 @@ def test_interrupted_training_goes_on(stack, whole, tmp_path):
     assert not (tmp_path / "model.checkpoint.shiftvae").exists()
 
 
-def test_stopped_sequence_ends_with_what_there_is_and_goes_on(stack, whole, tmp_path):
+@pytest.mark.parametrize("within", [False, True])
+def test_stopped_sequence_ends_with_what_there_is_and_goes_on(stack, whole, tmp_path, within):
+    """Whether asked to between two frames or while the next one is read."""
     result, _ = whole
-    steps, answer, stopped = steps_of(stack, tmp_path), None, None
+    steps, answer, stopped, frames = steps_of(stack, tmp_path), None, None, 0
     while stopped is None:
         try:
             progress = steps.send(answer)
         except StopIteration as end:
             stopped = end.value
-        answer = "stop" if isinstance(progress, FramesDone) and progress.done == 2 else None
+        frames += isinstance(progress, FramesDone)
+        ended = isinstance(progress, FramesDone)
+        answer = "stop" if frames == 2 - within and ended is not within else None
     assert (stopped.frames, result.frames) == (2, 4)
     assert set(stopped.atoms["t"]) == {0, 1}
     again = finish(steps_of(stack, tmp_path))

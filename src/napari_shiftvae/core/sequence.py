@@ -168,7 +168,7 @@ def analyse_sequence(
     run = yield from _trained(some, given, config, folder / MODEL)
     run = replace(run, image=replace(run.image, pixel_size_nm=_size(calibration)))
     sentences: list[str] = []
-    done = 0
+    done, stopped = 0, False
     for index in range(len(images)):
         path = _table_of(folder, index)
         if not path.exists():
@@ -179,13 +179,14 @@ def analyse_sequence(
                     name=f"frame {index}",
                     calibration=calibration,
                 )
-                made = yield from _read(run, image, where, sentences)
+                made, stopped = yield from _read(run, image, where, sentences)
             except InputError as error:  # one bad frame among a thousand is no reason to end
                 sentences.append(f"Frame {index} was left out: {error}")
                 made = run.atoms.iloc[:0]
             _write(path, atoms_csv(made))
         done = index + 1
-        if (yield FramesDone(frame=index, done=done, total=len(images))) == "stop":
+        stopped |= (yield FramesDone(frame=index, done=done, total=len(images))) == "stop"
+        if stopped:
             break
     rows = _joined(folder, done)
     count = 0
@@ -230,19 +231,21 @@ def _table_of(folder: Path, frame: int) -> Path:
 
 def _read(
     run: Run, image: MicroscopeImage, positions_yx: Floats | None, sentences: list[str]
-) -> Generator[Progress, str | None, pd.DataFrame]:
-    """Atoms of one frame; what is to be said of it is added to the sentences."""
+) -> Generator[Progress, str | None, tuple[pd.DataFrame, bool]]:
+    """Atoms of one frame, and whether this is to be the last; notes are added to the sentences."""
     if positions_yx is not None and not len(positions_yx):
         raise InputError("there are no atoms in it.")
     steps = encode_steps(run, image, positions_yx)
+    stopped = False
     while True:
         try:
             progress = next(steps)
         except StopIteration as end:
             made: Run = end.value
-            return made.atoms
+            return made.atoms, stopped
         sentences.extend(progress.notes)
-        yield replace(progress, positions_yx=None)  # of one frame among others
+        # the positions are of one frame among others
+        stopped |= (yield replace(progress, positions_yx=None)) == "stop"
 
 
 def _by_frame(positions_tyx: ArrayLike | None, frames: int) -> list[Floats] | None:
