@@ -91,7 +91,7 @@ def test_image_is_read_with_the_model_of_a_run_file(
     assert "second are 0.01 x 0.01 nm and the model was trained with 0.015" in box.note.text()
     assert dock.train.form.isHidden()
     said: list[str] = []
-    dock.training.progressed.connect(lambda progress: said.extend(progress.notes))
+    dock.session.progressed.connect(lambda progress: said.extend(progress.notes))
     if resample:
         tick(qtbot, box.resample)
         assert not box.note.text()
