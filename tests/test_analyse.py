@@ -352,13 +352,13 @@ def test_dark_atoms_of_the_negative_are_the_bright_ones(whole, simulation):
 def test_masked_pixels_leave_the_others_alone():
     made = small()
     image = made.image.copy()
-    image[60:80, 70:90] = np.nan
+    image[50:90, 60:100] = np.nan
     image[70, 80] = np.inf
     picks = made.truth[["y_px", "x_px"]].to_numpy()
     run = finish(analyse(as_image(image), AnalysisConfig(train=BRIEF), positions_yx=picks))
     half = run.model.config.patch_size_px / 2
-    reaches = (picks[:, 0] > 60 - half - 1) & (picks[:, 0] < 80 + half)
-    reaches &= (picks[:, 1] > 70 - half - 1) & (picks[:, 1] < 90 + half)
+    reaches = (picks[:, 0] > 50 - half - 1) & (picks[:, 0] < 90 + half)
+    reaches &= (picks[:, 1] > 60 - half - 1) & (picks[:, 1] < 100 + half)
     masked = (run.atoms["set_aside"] == "masked").to_numpy()
     assert masked.sum() > 5
     assert reaches[masked].all()
@@ -367,7 +367,7 @@ def test_masked_pixels_leave_the_others_alone():
     assert any("beside masked pixels" in sentence for sentence in run.diagnostics.sentences)
     found = finish(analyse(as_image(image), AnalysisConfig(train=BRIEF)))  # atoms found, too
     assert np.isfinite(columns(found, "shift_y_px")).all()
-    on_mask = (found.picks_yx > (60, 70)) & (found.picks_yx < (79, 89))
+    on_mask = (found.picks_yx > (50, 60)) & (found.picks_yx < (89, 99))
     assert not on_mask.all(axis=1).any()
 
 

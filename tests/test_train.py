@@ -338,27 +338,31 @@ def test_training_ends_where_nothing_is_gained(patches, slow_steps):
     most = config.epochs_for(100)
     reports = list(train(make_model(), patches, config))
     last = reports[-1]
-    assert last.epoch == last.epochs < most / 4
+    assert last.epoch == last.epochs < most / 2
     assert last.seconds_left == 0
     learning = TrainConfig(validation=0.2, patience=3, learning_rate=5e-3)
     *_, learned = train(make_model(), patches, learning)
-    assert last.epoch < learned.epoch <= most
+    assert last.epoch <= learned.epoch <= most
     assert learned.validation < last.validation - 50
 
 
 def test_plateau_lets_the_rate_fall_once():
     plateau = Plateau()
     settings = {"per_epoch": 10, "total": 1000, "patience": 2}
-    assert plateau.after_epoch(5.0, step=100, **settings) == 1000
-    assert plateau.after_epoch(4.0, step=110, **settings) == 1000
-    assert plateau.after_epoch(3.95, step=120, **settings) == 1000  # not worth it
-    assert rate_until_plateau(121, 1000, plateau.falling_from) == 1
-    assert plateau.after_epoch(3.92, step=130, **settings) == 130 + 70
-    assert plateau.after_epoch(1.0, step=140, **(settings | {"total": 200})) == 200
-    rates = [rate_until_plateau(step, 200, plateau.falling_from) for step in range(130, 201)]
+    assert plateau.after_epoch(5.0, step=500, **settings) == 1000
+    assert plateau.after_epoch(4.0, step=510, **settings) == 1000
+    assert plateau.after_epoch(3.95, step=520, **settings) == 1000  # not worth it
+    assert rate_until_plateau(521, 1000, plateau.falling_from) == 1
+    assert plateau.after_epoch(3.92, step=530, **settings) == 530 + 270
+    assert plateau.after_epoch(1.0, step=540, **(settings | {"total": 600})) == 600
+    rates = [rate_until_plateau(step, 600, plateau.falling_from) for step in range(530, 601)]
     assert rates[0] == pytest.approx(1)
     assert rates[-1] == pytest.approx(0.01)
     assert (np.diff(rates) < 0).all()
+    early = Plateau()
+    for step in (100, 200, 300):  # of few patches, epochs are short: no sign of an end
+        assert early.after_epoch(1.0, step=step, **settings) == 1000
+    assert early.falling_from is None
     late = Plateau()
     assert late.after_epoch(1.0, step=670, **settings) == 1000  # always some time to fall
     assert late.falling_from == 670

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.infer import batches, content, given_of
+from napari_shiftvae.core.infer import batches, content, given_of, on_device
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.windows import Windows, prior_centre
 
@@ -22,6 +22,7 @@ class Terms(NamedTuple):
     mean_square: Tensor  # (), of the residual in normalised intensity
     kl_pose: Tensor  # ()
     kl_latents: Tensor  # (K,), from N(0, 1)
+    kl_content: Tensor  # (), of all latents from their prior
     wrong: Tensor | float  # cost of wrong classes, which is no part of the bound
 
 
@@ -51,7 +52,7 @@ def terms(
     centre : (B, A) tensor
         Where the prior of the pose is centred.
     weight : tensor or None
-        Of each value, as `Windows.weight`.
+        Of the windows, as of `Windows.weigh`.
     label : (B,) int tensor
         Known classes; -1 where not.
     given : (B, C) tensor, optional
@@ -67,9 +68,13 @@ def terms(
     pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
     z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
     residual, looked_at = model.residual(content(z, given), pose, x, generator)
-    square = residual.square()
+    square, pixels = residual.square(), float(x[0].numel())
     if weight is not None:
-        square = square * weight.expand_as(x).flatten(1)[:, looked_at]
+        each = weight.expand_as(x).flatten(1)
+        square = square * each[:, looked_at]
+        if weight.dtype == torch.bool:
+            count = each.float().mean()
+            square, pixels = square / count, pixels * float(count)
     mean_square = square.mean()
     if step is not None:
         # Slow enough to average over batches, fast enough to follow the fall of the residual.
@@ -77,7 +82,6 @@ def terms(
     prior = model.pose_prior
     kl_pose = _kl((encoded.pose - centre) / prior, encoded.log_sd_pose - prior.log()).sum()
     kl_latents = _kl(encoded.z, encoded.log_sd_z)
-    pixels = x[0].numel()
     # The constant part makes the loss the bound itself.
     likelihood = (
         0.5 * pixels * (mean_square / model.variance + torch.log(2 * math.pi * model.variance))
@@ -87,7 +91,7 @@ def terms(
     if model.classes is not None and model.classes.ready:
         kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, label)
     loss = likelihood + kl_weights[0] * kl_pose + kl_weights[1] * kl_content
-    return Terms(loss, mean_square, kl_pose, kl_latents, wrong)
+    return Terms(loss, mean_square, kl_pose, kl_latents, kl_content, wrong)
 
 
 @torch.no_grad()
@@ -118,7 +122,7 @@ def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tens
             encoded,
             generator,
             centre=centre[own].to(device),
-            weight=None if patches.weight is None else patches.weight[own].to(device),
+            weight=on_device(patches.weigh(own), device),
             label=torch.full((len(own),), -1, device=device),
             given=given,
         )

@@ -82,14 +82,15 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
             q = model.encode(x, given)
             sd = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
             residual = (model.decode(content(q.z, given), q.pose) - x).flatten(1)
-            if (weight := _root_weight(patches, rows)) is not None:
-                residual = residual * weight.to(x.device)
+            root, count = root_weight(model, patches, rows)
+            if root is not None:
+                residual = residual * root
             pieces.append(
                 Fit(
                     z=q.z,
                     pose=q.pose,
                     covariance=torch.diag_embed(sd.square()),
-                    mean_square=residual.square().mean(dim=1),
+                    mean_square=residual.square().sum(dim=1) / count,
                     given=given,
                 )
             )
@@ -145,8 +146,9 @@ def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
         )
         yield None
     refined = _joined(pieces)
-    pixels, parameters = math.prod(model.config.window), refined.covariance.shape[1]
-    own = refined.mean_square * (pixels / max(1, pixels - parameters))
+    parameters = refined.covariance.shape[1]
+    count = torch.cat([root_weight(model, patches, rows)[1] for rows in batches(len(patches))])
+    own = refined.mean_square * count / (count - parameters).clamp(min=1)
     model.variance.copy_(own.mean())
     # Weights are estimates; each window has enough values to correct its own.
     variance = model.variance if patches.weight is None else own[:, None, None]
@@ -160,7 +162,8 @@ def _maximise(
     """Maximum a posteriori (B, A + K), products of derivatives, and mean square residuals."""
     device, dims = model.variance.device, model.config.pose_dim
     x = patches.gather(rows.numpy()).to(device)
-    root_weight, given = _root_weight(patches, rows), given_of(patches, rows, device)
+    root, count = root_weight(model, patches, rows)
+    given = given_of(patches, rows, device)
     precision = _precision(model)
     centre = torch.zeros_like(start)
     centre[:, :dims] = prior_centre(model, patches)[rows].to(start)
@@ -179,9 +182,9 @@ def _maximise(
         pattern, by_pose, by_latent = model.linearise(at_content, here[:, :dims])
         residual = (x[active] - pattern).flatten(1)
         jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
-        if root_weight is not None:
-            weight = root_weight.to(device)[active]
-            residual, jacobian = residual * weight, jacobian * weight[:, None]
+        if root is not None:
+            own = root[active]
+            residual, jacobian = residual * own, jacobian * own[:, None]
         off = here - centre[active]
         sum_square = residual.square().sum(dim=1)
         new_score = sum_square / model.variance + (precision * off.square()).sum(dim=1)
@@ -193,7 +196,7 @@ def _maximise(
             precision * off[better]
         )
         best[kept], score[kept] = here[better], new_score[better]
-        mean_square[kept] = sum_square[better] / residual.shape[1]
+        mean_square[kept] = sum_square[better] / count[kept]
         damping[active] *= torch.where(better, 0.1, 10.0)
 
         hessian = products[active] / model.variance + torch.diag(precision)
@@ -212,9 +215,21 @@ def _precision(model: ShiftVAE) -> Tensor:
     return torch.cat([model.pose_prior**-2, model.pose_prior.new_ones(model.config.latent_dim)])
 
 
-def _root_weight(patches: Windows, rows: Tensor) -> Tensor | None:
-    """Square roots of the weights, (B, P P) or (B, 1); None where all are alike."""
-    return None if patches.weight is None else patches.weight[rows].flatten(1).sqrt()
+def root_weight(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Square roots of the weights, (B, P P) or (B, 1) or None, and how many values count, (B,)."""
+    device = model.variance.device
+    weight = on_device(patches.weigh(rows), device)
+    count = torch.full((len(rows),), float(math.prod(model.config.window)), device=device)
+    if weight is None:
+        return None, count
+    if weight.dtype == torch.bool:
+        count = weight.flatten(1).sum(dim=1).float()
+    return weight.flatten(1).float().sqrt(), count
+
+
+def on_device(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    """The same, where there is one."""
+    return None if tensor is None else tensor.to(device)
 
 
 def batches(count: int) -> list[Tensor]:

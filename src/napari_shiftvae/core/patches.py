@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ Normalisation = Literal["flat", "global", "patch"]
 
 SMALLEST_PATCH_PX = 6
 DUPLICATE_PX = 0.5
+MOST_MASKED = 0.2  # of a window: with more, what is left does not tell a pattern
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,12 +39,14 @@ class Patches:
     index : (N,) int array
         Row of the pick that each window belongs to.
     set_aside : (M,) str array
-        For each of the M picks, why it has no window: ``"border"``, ``"masked"`` (NaN inside),
-        ``"duplicate"``, or ``""`` for the N picks that have one.
+        For each of the M picks, why it has no window: ``"border"``, ``"masked"`` (more than a fifth
+        is NaN), ``"duplicate"``, or ``""`` for the N picks that have one.
     offset, scale : (N,) float32 arrays
         Intensities are handed out as ``(pixel - offset) / scale``.
     given : (N, C) float32 tensor or None
         Given class of each window, 1 in the column of its own.
+    masked : (T, H, W) bool array or None
+        Pixels that do not count; `frames` holds there what is nearest. None where all count.
     """
 
     frames: NDArray[np.float32]
@@ -56,6 +59,7 @@ class Patches:
     offset: NDArray[np.float32]
     scale: NDArray[np.float32]
     given: torch.Tensor | None = None
+    masked: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -75,6 +79,20 @@ class Patches:
         """Picks that the windows were cut around, (N, 2) pixels (y, x)."""
         return self.centre_yx + self.remainder_yx_px
 
+    def weigh(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Tell which pixels of some windows count, (B, P, P) bool; None where all do."""
+        if self.masked is None:
+            return None
+        masked = self._windows(self.masked, rows.numpy())
+        return torch.from_numpy(~masked) if masked.any() else None
+
+    def _windows(self, of: NDArray[Any], rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Copy windows (B, P, P) of something on the pixels of the frames."""
+        size = self.patch_size_px
+        view = np.lib.stride_tricks.sliding_window_view(of, (size, size), axis=(1, 2))
+        y, x = self.corner_yx[rows].T
+        return np.asarray(view[self.frame[rows], y, x])
+
     def gather(self, rows: ArrayLike | slice = slice(None)) -> torch.Tensor:
         """Copy the normalised pixels of some windows.
 
@@ -88,10 +106,7 @@ class Patches:
         (B, P, P) float32 tensor
         """
         rows = rows if isinstance(rows, slice) else np.asarray(rows)
-        size = self.patch_size_px
-        view = np.lib.stride_tricks.sliding_window_view(self.frames, (size, size), axis=(1, 2))
-        y, x = self.corner_yx[rows].T
-        pixels = view[self.frame[rows], y, x]
+        pixels = self._windows(self.frames, rows)
         pixels -= self.offset[rows, None, None]
         pixels /= self.scale[rows, None, None]
         return torch.from_numpy(pixels)
@@ -149,8 +164,8 @@ def extract_patches(
     """Cut a window around each pick.
 
     Windows lie on whole pixels; the sub-pixel rest of the pick is kept in ``remainder_yx_px``.
-    Picks whose window leaves the image, holds NaN, or which repeat an earlier pick are set aside
-    with the reason.
+    Picks whose window leaves the image, is NaN for more than a fifth, or which repeat an earlier
+    pick are set aside with the reason. Pixels that are NaN in the other windows do not count.
 
     Parameters
     ----------
@@ -202,8 +217,10 @@ def extract_patches(
     count = len(index)
     if normalisation == "flat":
         image = image - slow_background(image, patch_size_px)
+    image, masked = _filled(image)
     patches = Patches(
         frames=image[np.newaxis],
+        masked=None if masked is None else masked[np.newaxis],
         frame=np.zeros(count, dtype=np.int64),
         corner_yx=corner[index],
         remainder_yx_px=remainder[index],
@@ -215,6 +232,17 @@ def extract_patches(
     )
     _normalise(patches, normalisation)
     return patches
+
+
+def _filled(
+    image: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+    """Give masked pixels the nearest value, which is harmless to an encoder, and say which."""
+    masked = ~np.isfinite(image)
+    if not masked.any():
+        return image, None
+    at = ndimage.distance_transform_edt(masked, return_distances=False, return_indices=True)
+    return image[tuple(at)], masked
 
 
 def slow_background(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
@@ -292,7 +320,7 @@ def _reasons(
         total = np.pad(invalid.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         y, x = corner[~outside].T
         inside = total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
-        reasons[np.flatnonzero(~outside)[inside > 0]] = "masked"
+        reasons[np.flatnonzero(~outside)[inside > MOST_MASKED * size**2]] = "masked"
     for earlier, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
         if not reasons[earlier]:
             reasons[later] = "duplicate"
@@ -308,8 +336,8 @@ def _nothing_left(set_aside: NDArray[np.str_], size: int) -> str:
             "choose a smaller patch size."
         )
     return (
-        f"None of the {len(set_aside)} atoms has a whole patch of {size} px without masked "
-        "pixels: choose a smaller patch size or other atoms."
+        f"None of the {len(set_aside)} atoms has a patch of {size} px inside the image and with "
+        "few masked pixels: choose a smaller patch size or other atoms."
     )
 
 

@@ -20,6 +20,8 @@ from napari_shiftvae.core.atoms import automatic_threshold, candidates, find_ato
 from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, checksum
+from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.patches import default_patch_size
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run, written_aside
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.separation import estimate_separation
@@ -332,11 +334,13 @@ def _trained(
     """Train on frames laid one beneath the other, or take the model that is there."""
     if path.exists():
         return load_run(path)
-    gap = 1  # masked, so that no window reaches into the next frame
     width = max(frame.shape[1] for frame in some)
+    found = [_found(frame, config) for frame in some] if given is None else given
+    separation = config.separation_px or neighbour_distance(found[0])
+    # Masked, about as wide as a window: one that reaches into the next frame is set aside.
+    gap = config.patch_size_px or default_patch_size(separation)
     rows, picks, top = [], [], 0
-    for number, frame in enumerate(some):
-        positions = _found(frame, config) if given is None else given[number]
+    for frame, positions in zip(some, found, strict=True):
         picks.append(np.add(positions, (top, 0)))
         whole = np.full((len(frame) + gap, width), np.nan, dtype=np.float32)
         whole[: len(frame), : frame.shape[1]] = frame

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.infer import Fit, batches
+from napari_shiftvae.core.infer import Fit, batches, root_weight
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.smoothness import Neighbourhood, edge_weights, widths
 from napari_shiftvae.core.windows import Windows, prior_centre
@@ -113,13 +113,13 @@ def _quadratic(model: ShiftVAE, patches: Windows, fit: Fit) -> _Quadratic:
         pattern, by_pose, by_latent = model.linearise(fit.content[rows], pose)
         residual = (patches.gather(rows.numpy()).to(device) - pattern).flatten(1)
         jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
-        if patches.weight is not None:
-            root = patches.weight[rows].flatten(1).sqrt().to(device)
+        root, count = root_weight(model, patches, rows)
+        if root is not None:
             residual, jacobian = residual * root, jacobian * root[:, None]
         off = torch.cat([pose, z], dim=1) - centre[rows]
         slope = (jacobian @ residual[..., None])[..., 0] / model.variance - prior * off
         precision = jacobian @ jacobian.mT / model.variance + torch.diag(prior)
-        pieces.append(_Quadratic(precision, slope, residual.square().mean(dim=1)))
+        pieces.append(_Quadratic(precision, slope, residual.square().sum(dim=1) / count))
     return _Quadratic(*(torch.cat(part) for part in zip(*pieces, strict=True)))
 
 

@@ -64,6 +64,10 @@ class Spectra:
         """Spectra have no given classes."""
         return
 
+    def weigh(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Weights (B, 1) of some spectra."""
+        return None if self.weight is None else self.weight[rows]
+
     def gather(self, rows: ArrayLike | slice = slice(None)) -> torch.Tensor:
         """Copy some normalised spectra, (B, W)."""
         rows = rows if isinstance(rows, slice) else np.asarray(rows)

@@ -12,6 +12,7 @@ __all__ = ["Plateau", "hold_out", "rate_until_plateau"]
 
 WORTH_NAT = 0.1  # per patch: what less is gained is not worth an epoch
 WARM_UP = 60  # steps
+SURE = 400  # steps before which no rate falls: of few patches, an epoch is a step or two
 FALL = 0.5  # of the steps up to there: how long the rate falls once nothing is gained any more
 
 
@@ -52,11 +53,12 @@ class Plateau:
     ) -> int:
         """Note a negative bound [nat]; return the number of steps to make in all.
 
-        With `patience` epochs of no gain, or two thirds of all steps made, the rate begins to fall.
+        With `patience` epochs of no gain after the first 400 steps, or two thirds of all steps
+        made, the rate begins to fall.
         """
         if self.falling_from is not None:
             return total
-        self.stale = 0 if bound < self.best - WORTH_NAT else self.stale + 1
+        self.stale = 0 if bound < self.best - WORTH_NAT or step < SURE else self.stale + 1
         self.best = min(self.best, bound)
         ending = step + per_epoch * math.ceil(FALL * step / per_epoch)
         if self.stale < patience and ending < total:

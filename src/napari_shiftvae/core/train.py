@@ -15,7 +15,7 @@ from napari_shiftvae.core.adam import Adam
 from napari_shiftvae.core.bound import judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.infer import given_of
+from napari_shiftvae.core.infer import given_of, on_device
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.recovery import LostLossError, recovering
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 REPORT_EVERY_S = 0.1
+LONGEST_RISE = 300  # steps over which latents come to their whole price
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,7 +200,7 @@ def _training(
     total = (config.patience and state.total) or epochs * steps_per_epoch
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
-    centre, weight = prior_centre(model, patches), patches.weight
+    centre = prior_centre(model, patches)
     label = torch.full((count,), UNKNOWN) if labels is None else labels.number
     latents = torch.full((count, model.config.latent_dim), torch.nan)
     variance = torch.full_like(latents, torch.nan)
@@ -224,9 +225,9 @@ def _training(
             patches.gather(rows.numpy()).to(device),
             config,
             state,
-            rate=_rate(state, total, config) * config.learning_rate,
+            total=total,
             centre=centre[rows].to(device),
-            weight=None if weight is None else weight[rows].to(device),
+            weight=on_device(patches.weigh(rows), device),
             pairs=pairs,
             label=label[rows].to(device),
             given=given_of(patches, rows, device),
@@ -279,7 +280,7 @@ def _step(
     config: TrainConfig,
     state: TrainState,
     *,
-    rate: float,
+    total: int,
     centre: torch.Tensor,
     weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
@@ -298,6 +299,7 @@ def _step(
             edge_preserving=config.edge_preserving,
         )
         encoded = encoded._replace(z=z, log_sd_z=log_sd)
+    price = _price(state, total, config)
     found = terms(
         model,
         x,
@@ -307,13 +309,14 @@ def _step(
         weight=weight,
         label=label,
         given=given,
-        kl_weights=(config.kl_shift, config.kl_content),
+        kl_weights=(config.kl_shift, price * config.kl_content),
         step=state.step,
     )
     state.optimiser.clear()
     (found.loss + found.wrong + extra).backward()
-    state.optimiser.step(rate)
-    numbers = [found.loss, found.mean_square, found.kl_pose, *found.kl_latents]
+    state.optimiser.step(_rate(state, total, config) * config.learning_rate)
+    bound = found.loss + (1 - price) * config.kl_content * found.kl_content
+    numbers = [bound, found.mean_square, found.kl_pose, *found.kl_latents]
     return torch.stack(numbers).detach(), encoded
 
 
@@ -348,3 +351,9 @@ def _rate(state: TrainState, total: int, config: TrainConfig) -> float:
     if progress < 0.1:
         return 0.1 + 9 * progress
     return 0.01 + 0.495 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
+
+
+def _price(state: TrainState, total: int, config: TrainConfig) -> float:
+    """Fraction of the weight of the latents' divergence that counts in this step."""
+    rise = min(LONGEST_RISE, total // 2)
+    return min(1.0, config.kl_begin + (1 - config.kl_begin) * state.step / max(1, rise))

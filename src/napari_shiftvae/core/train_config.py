@@ -29,6 +29,9 @@ class TrainConfig:
     kl_shift, kl_content : float
         Weights of the Kullback-Leibler terms of pose and content latents; 1 is the evidence
         lower bound.
+    kl_begin : float
+        Part of `kl_content` that counts at first, so that faint latents are learned before they
+        are paid for; it rises to the whole over the first half of the steps, or 300. 1 for none.
     smoothness : float
         Weight of the condition that the latents of neighbours are alike, as `smoothness` defines
         it; 0 leaves it out, and 1 is a start on any data.
@@ -46,9 +49,10 @@ class TrainConfig:
 
     epochs: int | None = None
     batch_size: int = 64
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     kl_shift: float = 1.0
     kl_content: float = 1.0
+    kl_begin: float = 0.1
     smoothness: float = 0.0
     edge_preserving: bool = True
     validation: float = 0.0
@@ -62,6 +66,7 @@ class TrainConfig:
             ("learning_rate", 1e-6, 0.1),
             ("kl_shift", 0.0, 1e3),
             ("kl_content", 0.0, 1e3),
+            ("kl_begin", 0.0, 1.0),
             ("smoothness", 0.0, 1e3),
             ("validation", 0.0, 0.5),
             ("patience", 0, 100_000),

@@ -21,8 +21,8 @@ class Windows(Protocol):
     offset, scale : (N,) arrays
         Values are handed out as ``(value - offset) / scale``.
     weight : tensor or None
-        Weight of each value in the likelihood, (N, *W) or (N, 1 ...); None where all are alike.
-        The variance of the noise is that of the model over this.
+        Weight of each window in the likelihood, (N, 1 ...); None where all are alike. The variance
+        of the noise is that of the model over this.
     given : tensor or None
         Given class of each window, (N, C), 1 in the column of its own; None where there are none.
     """
@@ -38,6 +38,10 @@ class Windows(Protocol):
     @property
     def given(self) -> torch.Tensor | None: ...  # noqa: D102
     def __len__(self) -> int: ...
+    def weigh(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Weights of some windows, (B, 1 ...), or (B, *W) bool: whether a value counts at all."""
+        ...
+
     def gather(self, rows: ArrayLike | slice = ...) -> torch.Tensor:
         """Copy the normalised values of some windows, (B, *W)."""
         ...
