@@ -57,7 +57,7 @@ def main() -> None:
     """Run all, whatever becomes of one; exit status 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one seed, no sweep, few epochs")
-    parser.add_argument("--seeds", type=int, default=3, help="of the main task (default 3)")
+    parser.add_argument("--seeds", type=int, default=10, help="of the main task (default 10)")
     parser.add_argument("--pyroved", metavar="PYTHON", help="Python that has pyroVED 0.3.0")
     parser.add_argument("--pyroved-epochs", default="5", metavar="N")
     parser.add_argument("--atomap", metavar="PYTHON", help="Python that has Atomap 0.4.2")

@@ -37,6 +37,8 @@ class Case:
         Standard deviation of the shifts [px].
     shift_prior_px : float, optional
         The one that the analysis expects [px]; the same if not given.
+    epochs : int, optional
+        Epochs to train, where not those of the analysis by default.
     seed : int
         Of the data and of the training.
     """
@@ -48,6 +50,7 @@ class Case:
     half_diagonal_px: float = 14.0
     shift_sd_px: float = 2.0
     shift_prior_px: float | None = None
+    epochs: int | None = None
     seed: int = 0
 
     @property
@@ -154,7 +157,7 @@ def settings_for(case: Case, *, device: str = "auto") -> AnalysisConfig:
         separation_px=case.half_diagonal_px,
         shift_prior_px=case.shift_prior_px or case.shift_sd_px,
         normalisation="global",
-        train=TrainConfig(seed=case.seed),
+        train=TrainConfig(seed=case.seed, epochs=case.epochs),
         device=device,
     )
 

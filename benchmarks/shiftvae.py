@@ -35,6 +35,8 @@ def sweep(case: Case) -> dict[str, Case]:
         "noise 2 %": replace(case, noise=0.02),
         "noise 10 %": replace(case, noise=0.1),
         "noise 20 %": replace(case, noise=0.2),
+        "noise 20 %, 60 epochs": replace(case, noise=0.2, epochs=60),
+        "noise 20 %, 60 epochs, seed 1": replace(case, noise=0.2, epochs=60, seed=1),
         "atoms of sigma 3.5 px": replace(case, sigma_px=3.5),
         "atoms of sigma 2 px": replace(case, sigma_px=2.0),
         "cage of 11 px": replace(case, half_diagonal_px=11.0),
@@ -95,7 +97,7 @@ def verdict(outcomes: Iterable[Outcome]) -> str:
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 (default 3)")
+    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 (default 10)")
     parser.add_argument("--sweep", action="store_true", help="other noise, geometry, numbers")
     parser.add_argument("--pyroved", metavar="PYTHON", help="Python that has pyroVED 0.3.0")
     parser.add_argument("--pyroved-epochs", type=int, default=5, metavar="N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.lattice import Lattice
 
 BLOCK_PX = 1 << 20  # pixels looked up at a time: bounds the memory on large images
+TILE_PX = 4  # small against the distance between atoms, so that few tiles see a border
 
 
 def pixel_maps(
@@ -85,7 +87,7 @@ def pixel_maps(
         pixels = np.mgrid[first : min(first + rows, shape[0]), : shape[1]]
         pixels = np.moveaxis(pixels, 0, -1).astype(np.float64)  # (rows, W, 2)
         triangle = triangles.find_simplex(pixels)  # (rows, W)
-        drawn = quantities[tree.query(pixels)[1]] if nearest else interpolate(pixels)
+        drawn = quantities[_nearest(tree, pixels)] if nearest else interpolate(pixels)
         drawn[too_long[triangle]] = np.nan
         maps[:, first : first + rows] = np.moveaxis(drawn, -1, 0)
     return maps
@@ -113,6 +115,28 @@ def displacement(positions_yx: ArrayLike, lattice: Lattice) -> NDArray[np.float6
             f"{len(positions)}; fit it to these positions first."
         )
     return positions - lattice.reference_yx
+
+
+def _nearest(tree: KDTree, pixels: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Nearest point (H, W) of each of adjoining pixels (H, W, 2).
+
+    All that is nearest to one point is convex: a tile whose corners are is so as a whole.
+    """
+    height, width = pixels.shape[:2]
+    rows, columns = (-(-length // TILE_PX) for length in (height, width))
+    corners = TILE_PX * np.mgrid[: rows + 1, : columns + 1] + pixels[0, 0][:, None, None]
+    owner = np.asarray(tree.query(np.moveaxis(corners, 0, -1))[1])
+    first = owner[:-1, :-1]
+    whole = (first == owner[1:, 1:]) & (first == owner[1:, :-1]) & (first == owner[:-1, 1:])
+
+    def spread(tiles: NDArray[Any]) -> NDArray[Any]:
+        each = tiles.repeat(TILE_PX, axis=0).repeat(TILE_PX, axis=1)
+        return each[:height, :width]
+
+    found: NDArray[np.int64] = spread(first)
+    mixed = ~spread(whole)
+    found[mixed] = tree.query(pixels[mixed])[1]
+    return found
 
 
 def _triangulate(positions: NDArray[np.float64]) -> Delaunay | None:
