@@ -55,7 +55,7 @@ class Field:
         self.config = SimpleNamespace(pose_dim=1, shift_dim=0, window=(1,))
         self.variance = torch.tensor(noise**2)
         self.pose_prior = torch.ones(1)
-        self.weight = None
+        self.weigh = lambda rows: None
         self.remainder_yx_px = np.zeros((len(truth), 1))
         precision = 1 / noise**2 + prior
         covariance = torch.eye(2).repeat(len(truth), 1, 1)
