@@ -55,7 +55,6 @@ class Field:
         self.config = SimpleNamespace(pose_dim=1, shift_dim=0, window=(1,))
         self.variance = torch.tensor(noise**2)
         self.pose_prior = torch.ones(1)
-        self.weigh = lambda rows: None
         self.remainder_yx_px = np.zeros((len(truth), 1))
         precision = 1 / noise**2 + prior
         covariance = torch.eye(2).repeat(len(truth), 1, 1)
@@ -69,6 +68,9 @@ class Field:
 
     def __len__(self):
         return len(self.values)
+
+    def weigh(self, rows):
+        """All values count alike."""
 
     def gather(self, rows):
         return self.values[rows][:, None]

@@ -249,8 +249,7 @@ def _train(
     """Train in two parts; returns the number of epochs done."""
     given = config.train
     # Spectra are small: twice the batch takes hardly longer.
-    batch, rate = min(65_536, 2 * given.batch_size), min(0.1, 4 / 3 * given.learning_rate)
-    common = replace(given, batch_size=batch, learning_rate=rate, kl_begin=1.0)
+    common = replace(given, batch_size=min(65_536, 2 * given.batch_size), kl_begin=1.0)
     total = common.epochs_for(len(spectra))
     first = max(1, round(DEAR_PART * total))
     parts = [(first, DEAR), (total - first, CHEAPER)]

@@ -49,7 +49,7 @@ class TrainConfig:
 
     epochs: int | None = None
     batch_size: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     kl_shift: float = 1.0
     kl_content: float = 1.0
     kl_begin: float = 0.1
