@@ -77,7 +77,7 @@ def followed(steps: Any, stages: Stages) -> Any:
 
 def errors(atoms: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
     """Compare central atoms with where they are [px], and count those that were missed."""
-    found = atoms.loc[atoms["set_aside"] == "", ["atom_y_px", "atom_x_px"]].to_numpy()
+    found = atoms.loc[atoms["set_aside"] == "", ["atom_y_px", "atom_x_px"]].to_numpy(float)
     found = found[np.isfinite(found).all(axis=1)]
     there = truth[["y_px", "x_px"]].to_numpy()
     apart, nearest = KDTree(there).query(found)
@@ -114,9 +114,9 @@ def stack_process(folder: Path) -> dict[str, Any]:
     stack = read_image(folder / "stack.zarr", stacks=True).data
     stages.reached("read")
     made = followed(analyse_sequence(stack, AnalysisConfig(), folder / "movie"), stages)
-    last = made.atoms[made.atoms["t"] == made.atoms["t"].max()]
+    last = pd.read_csv(folder / "movie" / f"frame-{len(stack) - 1:05d}.csv").fillna("")
     found = errors(last, pd.read_csv(folder / "truth.csv"))
-    return stages.__dict__ | {"errors": found | {"atoms of all frames": len(made.atoms)}}
+    return stages.__dict__ | {"errors": found | {"atoms of all frames": made.count}}
 
 
 PROCESSES = {"image": image_process, "stack": stack_process}

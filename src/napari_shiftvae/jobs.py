@@ -215,6 +215,7 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     except (GeneratorExit, Cancelled) as end:
         steps.throw(end)  # now and for the same reason, not whenever it is collected
         raise
+    _ = run.maps  # drawn here rather than when they are shown
     saved = where.finished if where.finished.exists() else None
     return Finished(run=run, saved=saved)
 

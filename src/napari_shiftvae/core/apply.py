@@ -206,7 +206,6 @@ def encode_steps(
             diagnostics=replace(made.diagnostics, sentences=(*notes, *made.diagnostics.sentences)),
             peak_memory_mb=peak_memory_mb(),
         )
-        _ = made.maps
         seconds["fields"] = time.perf_counter() - began
         seconds["total"] = sum(seconds.values())
         return made
