@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_shiftvae.cli import main
@@ -16,8 +17,11 @@ from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.apply import encode_image
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.export import export_run, tiff_of
-from napari_shiftvae.core.figure import Figure, as_png, as_svg, limits_of
+from napari_shiftvae.core.figure import Arrows, Figure
+from napari_shiftvae.core.figure_files import as_png, as_svg
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
+from napari_shiftvae.core.palettes import limits_of
+from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.runfile import atoms_csv, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
@@ -42,15 +46,16 @@ def run(image):
 @pytest.fixture(scope="module")
 def folder(run, image, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "new"
-    written = export_run(run, image, path, maps={"exx": np.zeros(run.image.shape, np.float32)})
+    written = export_run(run, image, path)
     assert sorted(written) == sorted(path.iterdir())
     return path
 
 
 def test_files(folder, run):
-    maps = {"z1", "z2", "exx", "residual"}
+    scalars = {"along_y", "along_x", "length", "exx", "eyy", "exy", "rotation", "z1", "z2"}
+    maps = scalars | {f"{name}_sd" for name in scalars} | {"residual"}
     maps |= {f"{what}_{axis}_px" for what in ("shift", "atom_against_cage") for axis in "yx"}
-    figures = {"z1", "z2", "exx", "shift", "atom_against_cage"}
+    figures = scalars | {"residual", "shift", "atom_against_cage"}
     expected = {f"{name}.ome.tif" for name in maps}
     expected |= {f"{name}.{ending}" for name in figures for ending in ("svg", "png")}
     names = {path.name for path in folder.iterdir()}
@@ -68,6 +73,18 @@ def test_maps_are_calibrated_and_exact(folder, run):
         read = read_image(folder / f"{name}.ome.tif")
         np.testing.assert_array_equal(read.data, run.maps[name])
         assert read.calibration.pixel_size_nm == pytest.approx((0.01, 0.02))
+    scalars = read_out(run, Options()).scalars
+    pm = np.sqrt(0.01 * 0.02) * 1000  # of the mean pixel
+    for name, factor, label in (
+        ("along y", pm, "along y (pm)"),
+        ("along y s.d.", pm, "along y s.d. (pm)"),
+        ("exx s.d.", 1.0, "exx s.d. (%)"),
+    ):
+        own = scalars[name.removesuffix(" s.d.")]
+        own = own.deviation() if name.endswith("s.d.") else own
+        with tifffile.TiffFile(folder / f"{own.file_name}.ome.tif") as file:
+            np.testing.assert_allclose(file.asarray(), factor * own.on_pixels(run), rtol=1e-5)
+            assert f'Name="{label}"' in file.ome_metadata
     shift = read_image(folder / "shift_y_px.ome.tif").data
     used = run.atoms[run.used]
     y, x = used[["y_px", "x_px"]].round().astype(int).to_numpy().T
@@ -149,7 +166,7 @@ def test_svg_is_well_formed_and_complete(folder, run):
     assert "0.5 nm" in words
     root = ET.fromstring((folder / "z1.svg").read_bytes())  # noqa: S314
     bar = [float(element.text) for element in root.findall(f"{SVG}text")[2:5]]
-    low, high = limits_of(run.maps["z1"])
+    low, high = limits_of(run.atoms["z1"])
     assert bar == pytest.approx([low, (low + high) / 2, high], rel=0.01, abs=0.01)
 
 
@@ -161,8 +178,7 @@ def test_arrows_point_where_the_vectors_do():
         title="a < b",
         limits=(0, 1),
         pixel_size_nm=(0.5, 1.0),
-        arrows=arrows,
-        gain=2.0,
+        arrows=Arrows(start_yx=arrows[:, 0], along_yx=arrows[:, 1], gain=2.0),
     )
     root = ET.fromstring(as_svg(figure))  # noqa: S314
     assert root.find(f"{SVG}text").text == "a < b"
@@ -183,14 +199,14 @@ def test_arrows_point_where_the_vectors_do():
 def test_png_shows_the_values(folder, run):
     with Image.open(folder / "z1.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    low, high = limits_of(run.maps["z1"])
-    zoom = 640 / run.image.shape[1]
+    low, high = limits_of(run.atoms["z1"])
+    zoom = 2 * 640 / run.image.shape[1]  # two pixels for each unit of the page
     for share, colour in ((0.0, (68, 1, 84)), (1.0, (253, 231, 37))):
         at = run.maps["z1"] <= low if share == 0 else run.maps["z1"] >= high
         y, x = np.argwhere(at)[len(np.argwhere(at)) // 2]
-        seen = pixels[int(40 + (y + 0.5) * zoom / 2), int(24 + (x + 0.5) * zoom)]
+        seen = pixels[int(80 + (y + 0.5) * zoom / 2), int(48 + (x + 0.5) * zoom)]
         np.testing.assert_allclose(seen, colour, atol=12)
-    assert (pixels[45, 30] == 255).all()  # outside the atoms: white
+    assert (pixels[90, 60] == 255).all()  # outside the atoms: white
 
 
 def test_figure_of_an_empty_map():
@@ -222,8 +238,9 @@ def test_run_by_another_image_s_model_has_no_script(run, image, tmp_path):
 def test_mistakes(run, image, tmp_path):
     with pytest.raises(InputError, match="is not the image of this run"):
         export_run(run, replace(image, data=image.data + 1), tmp_path / "new")
-    with pytest.raises(InputError, match=r"map bad has the shape \(3, 3\); give one of"):
-        export_run(run, image, tmp_path / "new", maps={"bad": np.zeros((3, 3), np.float32)})
+    scalar = read_out(run, Options()).scalars["exx"]
+    with pytest.raises(InputError, match="'exx' has 3 values; give one for each of the"):
+        export_run(run, image, tmp_path / "new", scalars=[replace(scalar, values=np.zeros(3))])
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="could not be made"):

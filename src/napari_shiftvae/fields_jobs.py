@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
 
@@ -10,9 +11,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.readout import Options, Readout, Scalar
+    from napari_shiftvae.core.figure import Figure
+    from napari_shiftvae.core.readout import Options, Readout
     from napari_shiftvae.core.reconstruction import Reconstruction
+    from napari_shiftvae.core.run_figure import View
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.scalars import Scalar
+    from napari_shiftvae.core.vector_field import VectorField
 
 # As `core.readout` has them, which loads torch.
 VECTORS = {
@@ -37,6 +42,7 @@ def read(
     wanted: dict[str, Any],
     region: NDArray[np.bool_] | None,
     sublattice: NDArray[np.object_] | None,
+    pixel_size_nm: tuple[float, float] | None,
 ) -> tuple[Run, Readout]:
     """Work out vectors and scalars; a region (H, W) says which atoms are the reference."""
     from napari_shiftvae.core.readout import Options, read_out
@@ -46,7 +52,9 @@ def read(
         y, x = run.picks_yx.round().astype(int).T
         inside = region[y.clip(0, len(region) - 1), x.clip(0, region.shape[1] - 1)]
     options: Options = Options(**wanted)
-    return run, read_out(run, options, inside=inside, sublattice=sublattice)
+    return run, read_out(
+        run, options, inside=inside, sublattice=sublattice, pixel_size_nm=pixel_size_nm
+    )
 
 
 def draw(run: Run, scalar: Scalar) -> tuple[Run, Scalar, NDArray[np.float32]]:
@@ -54,12 +62,45 @@ def draw(run: Run, scalar: Scalar) -> tuple[Run, Scalar, NDArray[np.float32]]:
     return run, scalar, scalar.on_pixels(run)
 
 
+def figure(
+    run: Run, image: NDArray[Any], view: View, scalar: Scalar | None, field: VectorField | None
+) -> Figure:
+    """Put what is shown into one figure."""
+    from napari_shiftvae.core.run_figure import figure_of
+
+    shown = None if scalar is None else (scalar, scalar.on_pixels(run))
+    return figure_of(as_float_image(image), view, shown=shown, field=field)
+
+
+def figure_to_copy(*what: Any) -> tuple[bytes, bytes]:
+    """Draw a figure as PNG and SVG; arguments as for `figure`."""
+    from napari_shiftvae.core.figure_files import as_png, as_svg
+
+    made = figure(*what)
+    return as_png(made), as_svg(made)
+
+
+def save_figure(path: str, *what: Any) -> str:
+    """Write a figure as the ending of the path says; say so."""
+    from functools import partial
+
+    from napari_shiftvae.core.figure_files import figure_file
+    from napari_shiftvae.core.runfile import written_aside
+
+    content = figure_file(figure(*what), path)
+    written_aside(Path(path), partial(_put, content))
+    return f"Wrote {path}."
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
 def export(run: Run, image: MicroscopeImage | None, folder: str, scalars: list[Scalar]) -> str:
     """Write tables, maps, figures and a script into a folder; say so."""
     from napari_shiftvae.core.export import export_run
 
-    maps = {scalar.name: scalar.on_pixels(run) for scalar in scalars}
-    written = export_run(run, image, folder, maps=maps)
+    written = export_run(run, image, folder, scalars=scalars or None)
     return f"Wrote {len(written)} files into {folder}."
 
 

@@ -5,11 +5,12 @@ Functions that make a layer take the `place` of its image, from `placement.spati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_shiftvae.core.palettes import LENGTHS
 from napari_shiftvae.picks import Picks
 
 if TYPE_CHECKING:
@@ -188,12 +189,17 @@ def longest_arrow(atoms: pd.DataFrame, reading: Reading) -> float:
     return max(1e-9, float(np.percentile(np.linalg.norm(vectors[:, 1], axis=1), 99)))
 
 
-def arrow_colormap() -> Colormap:
-    """Make the colour map of arrow lengths: magma without its dark end, which images hide."""
-    from napari.utils.colormaps import Colormap, ensure_colormap
+def as_colormap(name: str, colours: Sequence[str]) -> Colormap:
+    """Make a colour map of hexadecimal colours."""
+    from napari.utils.colormaps import Colormap
 
-    colours = ensure_colormap("magma").map(np.linspace(0.35, 1, 64))
-    return Colormap(colours, name="shift length", display_name="shift length")
+    rgb = [[int(one[i : i + 2], 16) / 255 for i in (0, 2, 4)] for one in colours]
+    return Colormap(rgb, name=name, display_name=name)
+
+
+def arrow_colormap() -> Colormap:
+    """Make the colour map of arrow lengths."""
+    return as_colormap("arrow length", LENGTHS)
 
 
 def arrows_layer(

@@ -12,7 +12,8 @@ from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.colouring import colouring
-from napari_shiftvae.field_layers import SIGNED_COLORMAP, Look, vectors_look
+from napari_shiftvae.core.palettes import DIVERGING
+from napari_shiftvae.field_layers import Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.looks import Looks
 from napari_shiftvae.placement import spatial
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from napari.types import LayerDataTuple
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.readout import VectorField
     from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.spectra_run import SpectraRun
+    from napari_shiftvae.core.vector_field import VectorField
 
 SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
@@ -98,7 +99,8 @@ class RunLayers:
             layer.data = drawn["data"]
         layer.features = drawn["features"]
         for name in ("edge_colormap", "edge_contrast_limits", "edge_color"):
-            setattr(layer, name, drawn[name])
+            if name in drawn:
+                setattr(layer, name, drawn[name])
         if layer.length != look.gain:
             layer.length = look.gain
         layer.visible = visible
@@ -112,7 +114,7 @@ class RunLayers:
         look: Mapping[str, Any],
     ) -> None:
         """Show a map of a run in a layer ``<image> <name>`` and hide its others."""
-        layer = next((one for one in self.of_run(run, Image) if _shows(one, name)), None)
+        layer = self.map_of(run, name)
         if layer is None and image is not None:
             kwargs = {
                 "name": f"{image.name} {name}",
@@ -125,6 +127,7 @@ class RunLayers:
             (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
         elif layer is not None:
             layer.data = drawn
+            layer.contrast_limits_range = look["contrast_limits"]
             layer.contrast_limits = look["contrast_limits"]
         self.show_map(run, name)
 
@@ -156,6 +159,11 @@ class RunLayers:
         """Show the map of one latent of a run and hide the others."""
         for layer in self.of_run(run, Image):
             layer.visible = layer.metadata.get("latent") == latent
+
+    def map_of(self, run: Run, name: str) -> Image | None:
+        """Layer of one map of a run, None where there is none."""
+        found = (one for one in self.of_run(run, Image) if one.metadata.get("latent") == name)
+        return next(found, None)  # type: ignore[return-value]
 
     def shown_map(self, run: Run) -> str | None:
         """Which latent's map is visible, None where none is."""
@@ -234,6 +242,7 @@ class RunLayers:
 def spectra_layers(run: SpectraRun, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:
     """Maps of an analysis of spectra as Image layers, of which the first is visible."""
     unit = run.image.axis_unit
+    signed_colormap = to_layers.as_colormap("signed", DIVERGING)
     made = []
     for number, (column, values) in enumerate(run.maps.items()):
         title = f"{column} ({unit})" if unit and column == "shift" else column
@@ -241,14 +250,10 @@ def spectra_layers(run: SpectraRun, name: str, place: Mapping[str, Any]) -> list
         size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
         look = {
             "name": f"{name} {title}",
-            "colormap": SIGNED_COLORMAP if signed else to_layers.LATENT_COLORMAP,
+            "colormap": signed_colormap if signed else to_layers.LATENT_COLORMAP,
             "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
             "visible": number == 0,
             "metadata": {RUN: run, "latent": column},
         }
         made.append((values, {**look, **place}, "image"))
     return made
-
-
-def _shows(layer: Layer, name: str) -> bool:
-    return layer.metadata.get("latent") == name

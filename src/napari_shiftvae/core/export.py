@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -14,22 +14,31 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import pixel_maps
-from napari_shiftvae.core.figure import GREY, Figure, as_png, as_svg, limits_of
+from napari_shiftvae.core.figure import Arrows, Figure
+from napari_shiftvae.core.figure_files import as_png, as_svg
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.palettes import GREY, limits_of
+from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.reproduce import reproducing_script
 from napari_shiftvae.core.runfile import atoms_csv, written_aside
 from napari_shiftvae.core.runs import Run
+from napari_shiftvae.core.scalars import Scalar, drawn_maps
 
 __all__ = ["export_run", "tiff_of"]
 
-Maps = Mapping[str, NDArray[np.float32]]
-
 
 def export_run(
-    run: Run, image: MicroscopeImage | None, folder: str | Path, *, maps: Maps | None = None
+    run: Run,
+    image: MicroscopeImage | None,
+    folder: str | Path,
+    *,
+    scalars: Sequence[Scalar] | None = None,
 ) -> list[Path]:
     """Write ``atoms.csv``, a TIFF of each map, figures as PNG and SVG, and ``reproduce.py``.
+
+    The TIFFs hold the values in 32 bits, the size of a pixel, and in the channel's name what they
+    are with their unit; those that end in ``_sd`` are standard deviations.
 
     Parameters
     ----------
@@ -39,8 +48,9 @@ def export_run(
         script where it was not read from a file.
     folder : str or Path
         Made where it is missing; files in it with the same names are replaced.
-    maps : mapping of str to (H, W) array, optional
-        Further maps by name, such as strain; NaN where there is nothing.
+    scalars : sequence of Scalar, optional
+        What maps are made of, from `readout.read_out`; by default polar displacement, strain,
+        latents and residual as that gives them.
 
     Returns
     -------
@@ -50,7 +60,7 @@ def export_run(
     Raises
     ------
     InputError
-        If the image is another one, a map is not of the image's size, or nothing can be written.
+        If the image is another one, a scalar is of other atoms, or nothing can be written.
 
     Examples
     --------
@@ -60,16 +70,29 @@ def export_run(
     folder = Path(folder)
     if image is not None and checksum(image.data) != run.image.sha256:
         raise InputError(f"{image.name} is not the image of this run: give the one it was made of.")
-    all_maps = {**run.maps, **_position_maps(run), **(maps or {})}
-    for name, values in all_maps.items():
-        if np.shape(values) != run.image.shape:
-            raise InputError(
-                f"The map {name} has the shape {np.shape(values)}; give one of {run.image.shape}."
-            )
+    if scalars is None:
+        scalars = list(read_out(run, Options()).scalars.values())
+    size = run.image.pixel_size_nm
+    mean_nm = None if size is None else float(np.sqrt(np.prod(size)))
+    scalars = [scalar.given_in("pm", mean_nm) for scalar in scalars]
+    deviations = [one.deviation() for one in scalars if np.isfinite(one.sd).any()]
+    labels = {scalar.file_name: scalar.label for scalar in (*scalars, *deviations)}
     files = {"atoms.csv": atoms_csv(run.atoms)}
-    for name, values in all_maps.items():
-        files[f"{name}.ome.tif"] = tiff_of(values, run.image.pixel_size_nm)
-    for name, figure in _figures(run, image, {**run.maps, **(maps or {})}).items():
+    figures = dict(_arrow_figures(run, image))
+    for scalar, drawn in drawn_maps(run, [*scalars, *deviations]):
+        name = scalar.file_name
+        files[f"{name}.ome.tif"] = tiff_of(drawn, size, labels[name])
+        if scalar in scalars:
+            figures[name] = Figure(
+                pixels=drawn,
+                title=scalar.label,
+                limits=scalar.limits,
+                colours=scalar.palette,
+                pixel_size_nm=size,
+            )
+    for name, drawn in _position_maps(run).items():
+        files[f"{name}.ome.tif"] = tiff_of(drawn, size, name)
+    for name, figure in figures.items():
         files[f"{name}.svg"], files[f"{name}.png"] = as_svg(figure), as_png(figure)
     if run.trained_on is None:
         if image is not None and image.path is None:
@@ -94,7 +117,9 @@ def _put(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
 
 
-def tiff_of(values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | None) -> bytes:
+def tiff_of(
+    values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | None, label: str = ""
+) -> bytes:
     """Pack a map as OME-TIFF.
 
     Parameters
@@ -102,12 +127,16 @@ def tiff_of(values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | No
     values : (H, W) array
     pixel_size_nm : tuple of float or None
         (y, x).
+    label : str
+        What the values are, with their unit: the name of the channel.
 
     Returns
     -------
     bytes
     """
     metadata: dict[str, object] = {"axes": "YX"}
+    if label:
+        metadata["Channel"] = {"Name": label}
     if pixel_size_nm is not None:
         for letter, size in zip("YX", pixel_size_nm, strict=True):
             metadata |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "nm"}
@@ -123,14 +152,13 @@ def tiff_of(values: NDArray[np.float32], pixel_size_nm: tuple[float, float] | No
 
 
 def _position_maps(run: Run) -> dict[str, NDArray[np.float32]]:
-    """Maps of shifts, of the atoms against their cages, and of residuals."""
+    """Maps of shifts, and of the atoms against their cages."""
     shift, cage = _vectors(run)
     columns = {
         "shift_y_px": shift[:, 0],
         "shift_x_px": shift[:, 1],
         "atom_against_cage_y_px": cage[:, 0],
         "atom_against_cage_x_px": cage[:, 1],
-        "residual": run.atoms["residual"].to_numpy(dtype=np.float64),
     }
     used = run.used
     drawn = [
@@ -146,12 +174,8 @@ def _vectors(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return shift, run.atom_yx - run.picks_yx - shift
 
 
-def _figures(run: Run, image: MicroscopeImage | None, maps: Maps) -> dict[str, Figure]:
-    size = run.image.pixel_size_nm
-    made = {
-        name: Figure(pixels=values, title=name, limits=limits_of(values), pixel_size_nm=size)
-        for name, values in maps.items()
-    }
+def _arrow_figures(run: Run, image: MicroscopeImage | None) -> Iterator[tuple[str, Figure]]:
+    """Figures of the vectors on the image, where it is there."""
     if image is None:
         beneath = np.full(run.image.shape, np.nan, dtype=np.float32)
     else:
@@ -161,19 +185,19 @@ def _figures(run: Run, image: MicroscopeImage | None, maps: Maps) -> dict[str, F
         ("shift", "atom_against_cage"), titles, _vectors(run), strict=True
     ):
         there = np.isfinite(vectors).all(axis=1)
-        arrows = np.stack([run.picks_yx[there], vectors[there]], axis=1)
-        gain = _gain(arrows)
-        made[name] = Figure(
-            pixels=beneath,
-            title=f"{title}, arrows {gain:.3g} times as long",
-            limits=limits_of(beneath),
-            colours=GREY,
-            bar=None,
-            pixel_size_nm=size,
-            arrows=arrows,
-            gain=gain,
+        gain = _gain(np.stack([run.picks_yx[there], vectors[there]], axis=1))
+        yield (
+            name,
+            Figure(
+                pixels=beneath,
+                title=f"{title}, arrows {gain:.3g} times as long",
+                limits=limits_of(beneath),
+                colours=GREY,
+                bar=None,
+                pixel_size_nm=run.image.pixel_size_nm,
+                arrows=Arrows(start_yx=run.picks_yx[there], along_yx=vectors[there], gain=gain),
+            ),
         )
-    return made
 
 
 def _gain(arrows: NDArray[np.float64]) -> float:

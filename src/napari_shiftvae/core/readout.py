@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.displacement import Displacement, from_neighbours, from_reference
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.lattice import Lattice, fit_lattice
 from napari_shiftvae.core.polarisation import Polarisation, against_cage, against_neighbours
 from napari_shiftvae.core.reference import Reference, image_reference, region_reference
 from napari_shiftvae.core.runs import Run
+from napari_shiftvae.core.scalars import Scalar, of_strain, of_table, of_vectors
 from napari_shiftvae.core.strain import strain
 from napari_shiftvae.core.trend import Kind as TrendKind
 from napari_shiftvae.core.trend import remove_trend
+from napari_shiftvae.core.vector_field import VectorField
 
 VectorKind = Literal[
     "shift from the pick",
@@ -27,8 +28,6 @@ VectorKind = Literal[
     "polar displacement between sublattices",
 ]
 Position = Literal["whole pattern", "central atom"]
-
-STRAINS = {"exx": "%", "eyy": "%", "exy": "%", "rotation": "degree"}
 
 Floats = NDArray[np.float64]
 
@@ -60,56 +59,6 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class VectorField:
-    """A vector at every atom of a run.
-
-    Attributes
-    ----------
-    start_yx, yx_px, sd_yx_px : (N, 2) arrays
-        Where the atoms are, the vectors and their standard deviations (y, x) [px]; NaN where a
-        vector is not known.
-    sentence : str
-        What it was measured from, what was removed.
-    """
-
-    start_yx: Floats
-    yx_px: Floats
-    sd_yx_px: Floats
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scalar:
-    """A number at every atom of a run.
-
-    Attributes
-    ----------
-    name, unit : str
-        Of lengths the unit is ``"px"``.
-    values, sd : (N,) arrays
-        NaN where not known; `sd` is all NaN where it is not worked out.
-    signed : bool
-        Whether zero is the middle of its scale.
-    smooth : bool
-        Whether it may be interpolated from atom to atom, over sublattices.
-    """
-
-    name: str
-    unit: str
-    values: Floats
-    sd: Floats
-    signed: bool
-    smooth: bool
-
-    def on_pixels(self, run: Run) -> NDArray[np.float32]:
-        """Draw it onto the pixels of the image, (H, W)."""
-        maps = pixel_maps(
-            run.picks_yx, self.values[:, None], run.image.shape, nearest=not self.smooth
-        )
-        return np.asarray(maps[0])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Readout:
     """Vectors and scalars of one run with one set of options.
 
@@ -118,7 +67,8 @@ class Readout:
     options : Options
     field : VectorField
     scalars : dict of str to Scalar
-        By name: components, length and uncertainty of the vectors, strain, rotation, residual.
+        By name: components and length of the vectors, strain, rotation, latents, residual. Lengths
+        are in pixels; where these are oblong, in square ones of the same area.
     sentences : tuple of str
         What was measured from what.
     """
@@ -135,6 +85,7 @@ def read_out(
     *,
     inside: NDArray[np.bool_] | None = None,
     sublattice: NDArray[np.object_] | None = None,
+    pixel_size_nm: tuple[float, float] | None = None,
 ) -> Readout:
     """Work out vectors and scalars at every atom.
 
@@ -147,6 +98,9 @@ def read_out(
         the lattice of all atoms does.
     sublattice : (N,) array of str, optional
         Names of the atoms' sublattices, "" for none.
+    pixel_size_nm : tuple of float, optional
+        Height and width (y, x) of a pixel; by default what the run knows. Only their ratio counts
+        here: lengths, directions, shear and rotation are those of the sample.
 
     Returns
     -------
@@ -159,41 +113,46 @@ def read_out(
     """
     positions, sd = _positions(run, options.position)
     reference, why = _reference(positions, _contrast(run, sublattice), inside)
-    found = _vectors(run, options, reference, why, sublattice)
+    square = _square(pixel_size_nm or run.image.pixel_size_nm)
+    found = replace(_vectors(run, options, reference, why, sublattice), square_yx=square)
     sentences = [found.sentence]
     if options.trend is not None:
         trend = remove_trend(
-            found.start_yx, found.yx_px, options.trend, sd_yx_px=_known(found.sd_yx_px)
+            found.start_yx * square,
+            found.true_yx_px,
+            options.trend,
+            sd_yx_px=_known(found.true_sd_yx_px),
         )
-        found = replace(found, yx_px=trend.yx_px, sd_yx_px=trend.sd_yx_px)
+        found = replace(
+            found,
+            yx_px=trend.yx_px / square,
+            sd_yx_px=trend.sd_yx_px / square,
+            sentence=f"{found.sentence} {trend.sentence}",
+        )
         sentences.append(trend.sentence)
-    scalars = _of_vectors(found)
+    scalars = of_vectors(found)
     if reference is not None:
-        strained = strain(positions, reference, sd_yx_px=_known(sd))
+        known = replace(reference, vectors_yx=reference.vectors_yx * square)
+        strained = strain(positions * square, known, sd_yx_px=_known(sd) * square)
         sentences.append(strained.sentence)
-        for name, unit in STRAINS.items():
-            attribute, factor = (name, 100.0) if unit == "%" else ("rotation_rad", 180 / np.pi)
-            deviation = "rotation_sd_rad" if unit != "%" else f"{name}_sd"
-            scalars.append(
-                Scalar(
-                    name=name,
-                    unit=unit,
-                    values=factor * getattr(strained, attribute),
-                    sd=factor * getattr(strained, deviation),
-                    signed=True,
-                    smooth=True,
-                )
-            )
+        scalars += of_strain(strained)
     else:
         sentences.append(f"No strain: {why}.")
-    residual = run.atoms["residual"].to_numpy(dtype=np.float64)
-    scalars.append(_plain("residual", "noise s.d.", residual))
+    scalars += of_table(run)
     return Readout(
         options=options,
-        field=replace(found, sentence=" ".join(sentences)),
+        field=found,
         scalars={scalar.name: scalar for scalar in scalars},
         sentences=tuple(sentences),
     )
+
+
+def _square(pixel_size_nm: tuple[float, float] | None) -> tuple[float, float]:
+    """Height and width of a pixel over their geometric mean."""
+    if pixel_size_nm is None:
+        return 1.0, 1.0
+    y, x = pixel_size_nm
+    return (y / x) ** 0.5, (x / y) ** 0.5
 
 
 def _positions(run: Run, position: Position) -> tuple[Floats, Floats]:
@@ -304,28 +263,3 @@ def _known(sd: Floats) -> Floats:
     """Standard deviations with those that are missing as large as the largest."""
     finite = sd[np.isfinite(sd)]
     return np.where(np.isfinite(sd), sd, finite.max(initial=0.0))
-
-
-def _of_vectors(field: VectorField) -> list[Scalar]:
-    length = np.linalg.norm(field.yx_px, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        along = np.sqrt(((field.yx_px * field.sd_yx_px) ** 2).sum(axis=1)) / length
-    axes = [
-        Scalar(
-            name=f"along {axis}",
-            unit="px",
-            values=field.yx_px[:, at],
-            sd=field.sd_yx_px[:, at],
-            signed=True,
-            smooth=False,
-        )
-        for at, axis in enumerate("yx")
-    ]
-    magnitude = replace(_plain("length", "px", length), sd=along)
-    uncertainty = np.sqrt((field.sd_yx_px**2).mean(axis=1))
-    return [*axes, magnitude, _plain("uncertainty", "px", uncertainty)]
-
-
-def _plain(name: str, unit: str, values: Floats) -> Scalar:
-    missing = np.full(len(values), np.nan)
-    return Scalar(name=name, unit=unit, values=values, sd=missing, signed=False, smooth=False)

@@ -227,7 +227,7 @@ class ShiftVAEWidget(QWidget):
         self.atoms.show_separation(self.session.separation_px, pixel_nm)
         size = self.train.form.value().patch_size_px or self._patch_size_px
         self.train.show_patch_size(size, pixel_nm)
-        self.fields_control.show_pixel_size(pixel_nm)
+        self.fields_control.show_pixel_size(self.pixel_size.size_nm)
 
     def _image(self, *, quiet: bool = False, stacks: bool = False) -> MicroscopeImage | None:
         """Take the chosen image; None after telling what is wrong with it."""

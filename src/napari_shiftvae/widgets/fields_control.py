@@ -6,30 +6,31 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Shapes
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.lasso import NAME as LASSO
-from napari_shiftvae.layers import LATENT_COLORMAP, arrow_colormap, latent_limits
+from napari_shiftvae.layers import arrow_colormap
 from napari_shiftvae.regions import region_mask
-from napari_shiftvae.widgets.fields_panel import NO_MAP, TRENDS, WHOLE_IMAGE
+from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
+from napari_shiftvae.widgets.figures import Figures
+from napari_shiftvae.widgets.references import References
 from napari_shiftvae.widgets.worker import Latest, Runner
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.core.readout import Readout, Scalar
+    from napari_shiftvae.core.readout import Readout
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.scalars import Scalar
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
-PM_PER_NM = 1000.0
 RUNS = "Shift-VAE runs (*.shiftvae)"
 
 
@@ -62,17 +63,29 @@ class FieldsControl(QObject):
         self._session = overlay.session
         self._image = image
         self._readout: Readout | None = None
-        self._pixel_nm: float | None = None
+        self._pixel_size_nm: tuple[float, float] | None = None
+        self._followed: Image | None = None  # the map whose colours the bar shows
         self._wrong = False  # the last thing said was that something cannot be worked out
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
         self._runner = Runner(self)
+        self._references = References(panel, viewer, overlay)
+        self._figures = Figures(panel, self._session, self._what_is_shown)
         panel.asked.connect(self._ask)
         panel.look_changed.connect(self._show_arrows)
         panel.map_changed.connect(self._on_map)
+        panel.atoms.toggled.connect(self._on_atoms)
+        panel.scale_bar.toggled.connect(self._on_scale_bar)
+        panel.canvas_bar.toggled.connect(self._on_canvas_bar)
         panel.model_layers.clicked.connect(self._on_model_layers)
         panel.save.clicked.connect(self._on_save)
         panel.export.clicked.connect(self._on_export)
+        self._references.changed.connect(self._ask)
+        self._references.drawing.connect(
+            lambda: self._session.say(
+                "Draw a rectangle on the image: its lattice is the reference."
+            )
+        )
         self._reads.succeeded.connect(self._on_read)
         self._reads.runner.refused.connect(self._on_refused)
         self._reads.runner.failed.connect(lambda error: self._on_refused(f"It failed: {error}"))
@@ -80,36 +93,50 @@ class FieldsControl(QObject):
         self._runner.succeeded.connect(self._on_done)
         self._runner.refused.connect(self._refuse)
         self._runner.failed.connect(lambda error: self._refuse(f"It failed: {error}"))
-        layers = viewer.layers
-        for event in (layers.events.inserted, layers.events.removed):
-            event.connect(self._show_references)
-        self._show_references()
+        self._scale_bar.events.visible.connect(self._show_scale_bar)
+        self._show_scale_bar()
+
+    @property
+    def _scale_bar(self) -> Any:
+        return self._viewer.canvas.overlays.scale_bar
 
     def close(self) -> None:
         """End the threads and stop listening."""
         self._reads.close()
         self._draws.close()
         self._runner.close()
-        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
-            event.disconnect(self._show_references)
+        self._figures.close()
+        self._references.close()
+        if self._followed is not None:  # its canvas may be gone: leave its bar as it is
+            self._followed.events.contrast_limits.disconnect(self._show_scales)
+        self._scale_bar.events.visible.disconnect(self._show_scale_bar)
 
     def show_run(self, run: Run | None) -> None:
         """Offer what a run has, as its layers are at the moment."""
         self._panel.show_content(run is not None)
+        self._follow(None)
         if run is None:
             self._readout = None
             return
-        arrows = self._overlay.runs.arrows_of(run)
+        arrows, atoms = self._overlay.runs.arrows_of(run), self._overlay.runs.atoms_of(run)
         if arrows is not None:
             self._panel.show_arrows(visible=arrows.visible, gain=arrows.length)
+        self._panel.atoms.setChecked(atoms is not None and atoms.visible)
         self._panel.show_maps(list(run.maps), self._overlay.runs.shown_map(run) or NO_MAP)
         self._show_scales()
         self._ask()
 
-    def show_pixel_size(self, pixel_nm: float | None) -> None:
-        """Give lengths in pm where the size of a pixel [nm] is known."""
-        self._pixel_nm = pixel_nm
-        self._show_scales()
+    def show_pixel_size(self, size_nm: tuple[float, float] | None) -> None:
+        """Follow the size of a pixel (y, x), None where it is not known."""
+        before, self._pixel_size_nm = self._pixel_size_nm, size_nm
+        self._panel.show_units(known=size_nm is not None)
+        if before != size_nm:
+            self._ask()
+
+    @property
+    def _pixel_nm(self) -> float | None:
+        """Size of a square pixel of the same area [nm]."""
+        return None if self._pixel_size_nm is None else float(np.prod(self._pixel_size_nm) ** 0.5)
 
     # -- working out ---------------------------------------------------------------------------
 
@@ -129,22 +156,13 @@ class FieldsControl(QObject):
             "position": panel.position.currentText(),
             "trend": TRENDS[panel.trend.currentText()],
         }
-        self._reads.ask(run, wanted, inside, named)
+        self._reads.ask(run, wanted, inside, named, self._pixel_size_nm)
 
     def _region(self) -> NDArray[np.bool_] | None:
-        name = self._panel.reference.currentText()
-        if name == WHOLE_IMAGE or self._overlay.image is None:
+        layer = self._references.layer
+        if layer is None or self._overlay.image is None or not len(layer.data):
             return None
-        return region_mask(self._viewer.layers[name], self._overlay.image)
-
-    def _show_references(self, _: object = None) -> None:
-        self._panel.show_references(
-            [
-                layer.name
-                for layer in self._viewer.layers
-                if isinstance(layer, Shapes) and layer.editable and layer.name != LASSO
-            ]
-        )
+        return region_mask(layer, self._overlay.image)
 
     def _on_read(self, result: tuple[Run, Readout]) -> None:
         run, readout = result
@@ -155,11 +173,14 @@ class FieldsControl(QObject):
             self._session.say(readout.sentences[0])
         self._readout = readout
         shown = self._panel.map.currentText()
-        self._panel.show_maps([*run.maps, *readout.scalars], shown)
+        others = [name for name in readout.scalars if name not in run.maps]
+        self._panel.show_maps([*run.maps, *others], shown)
         self._panel.note.setText("\n".join(readout.sentences))
         self._show_arrows()
-        if shown in readout.scalars:
-            self._on_map(shown)
+        if shown in others:
+            self._on_map()
+        else:
+            self._follow(self._overlay.runs.map_of(run, shown))
         self.read.emit()
 
     def _on_refused(self, sentence: str) -> None:
@@ -173,62 +194,106 @@ class FieldsControl(QObject):
         run, readout, panel = self._session.run, self._readout, self._panel
         if run is None or readout is None:
             return
-        look = field_layers.Look(
-            gain=panel.gain.value(),
-            by_angle=panel.colour.currentText() == "angle",
-            hide_noise=panel.hide_noise.isChecked(),
-        )
         self._overlay.runs.show_vectors(
-            run, self._overlay.image, readout.field, look, visible=panel.arrows.isChecked()
+            run, self._overlay.image, readout.field, self._look(), visible=panel.arrows.isChecked()
         )
         self._show_scales()
 
-    def _show_scales(self) -> None:
+    def _look(self) -> field_layers.Look:
+        return field_layers.Look(
+            gain=self._panel.gain.value(),
+            colour=COLOURS[self._panel.colour.currentText()],
+            hide_noise=self._panel.hide_noise.isChecked(),
+        )
+
+    def _on_atoms(self, shown: bool) -> None:
+        run = self._session.run
+        atoms = None if run is None else self._overlay.runs.atoms_of(run)
+        if atoms is not None:
+            atoms.visible = shown
+
+    # -- scales --------------------------------------------------------------------------------
+
+    def _show_scales(self, _: object = None) -> None:
         run, readout, panel = self._session.run, self._readout, self._panel
         if run is None or readout is None:
             return
-        if panel.colour.currentText() == "angle":
-            panel.arrow_bar.set_scale(
-                "angle of arrow (degree, from x towards y)",
-                field_layers.ANGLE_COLORMAP,
-                (-180, 180),
+        colour = COLOURS[panel.colour.currentText()]
+        panel.wheel.setVisible(colour == field_layers.ANGLE)
+        panel.arrow_bar.setVisible(colour == field_layers.LENGTH)
+        if self._overlay.image is not None:
+            panel.wheel.set_directions(
+                field_layers.directions_on_screen(self._overlay.image, readout.field.square_yx)
             )
-        else:
-            longest, unit = self._in_unit(field_layers.longest(readout.field), "px")
-            panel.arrow_bar.set_scale(f"length of arrow ({unit})", arrow_colormap(), (0.0, longest))
-        name = panel.map.currentText()
-        panel.map_bar.setVisible(name != NO_MAP)
-        panel.map_note.setText("")
-        if name in readout.scalars:
-            scalar = readout.scalars[name]
-            low, high = field_layers.limits(scalar)
-            factor, unit = self._in_unit(1.0, scalar.unit)
-            title = f"{name} ({unit})"
-            panel.map_bar.set_scale(
-                title, field_layers.colormap(scalar), (low * factor, high * factor)
-            )
-            sd = float(np.nanmedian(scalar.sd)) if np.isfinite(scalar.sd).any() else np.nan
-            if np.isfinite(sd):
-                panel.map_note.setText(f"Standard deviation of an atom: {sd * factor:.2g} {unit}")
-        elif name != NO_MAP and name in run.maps:
-            limits = latent_limits(run.atoms[name])
-            panel.map_bar.set_scale(f"{name} (no unit)", LATENT_COLORMAP, limits)
+        length = self._given(readout.scalars["length"])
+        factor, unit = self._factor(length.unit), length.unit
+        longest = factor * field_layers.longest_px(readout.field)
+        panel.arrow_bar.set_scale(f"length of arrow ({unit})", arrow_colormap(), (0.0, longest))
+        scalar = self._shown_scalar()
+        panel.map_bar.setVisible(scalar is not None)
+        panel.map_note.hide()
+        panel.deviation.setEnabled(panel.map.currentText() != NO_MAP)
+        if scalar is None:
+            return
+        limits = scalar.limits
+        if self._followed is not None and self._followed.visible:
+            limits = tuple(self._followed.contrast_limits)
+        panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
+        panel.map_note.setText(_deviation_in_words(scalar, wanted=panel.deviation.isChecked()))
+        panel.map_note.setVisible(bool(panel.map_note.text()))
 
-    def _in_unit(self, value: float, unit: str) -> tuple[float, str]:
-        """Lengths in pm where the size of a pixel is known."""
-        if unit != "px" or self._pixel_nm is None:
-            return value, unit
-        return value * self._pixel_nm * PM_PER_NM, "pm"
+    def _given(self, scalar: Scalar) -> Scalar:
+        return scalar.given_in(self._panel.unit.currentText(), self._pixel_nm)
+
+    def _factor(self, unit: str) -> float:
+        """Lengths in a unit for one in pixels."""
+        from napari_shiftvae.core.scalars import PER_NM
+
+        return 1.0 if unit == "px" or self._pixel_nm is None else PER_NM[unit] * self._pixel_nm
+
+    def _show_scale_bar(self, _: object = None) -> None:
+        self._panel.scale_bar.setChecked(self._scale_bar.visible)
+
+    def _on_scale_bar(self, shown: bool) -> None:
+        self._scale_bar.visible = shown
+
+    def _on_canvas_bar(self, shown: bool) -> None:
+        if self._followed is not None:
+            self._followed.colorbar.visible = shown
+
+    def _follow(self, layer: Image | None) -> None:
+        """Let the colour bars be those of a map."""
+        if layer is self._followed:
+            return
+        if self._followed is not None:
+            self._followed.events.contrast_limits.disconnect(self._show_scales)
+            self._followed.colorbar.visible = False
+        self._followed = layer
+        if layer is not None:
+            layer.events.contrast_limits.connect(self._show_scales)
+            self._on_canvas_bar(self._panel.canvas_bar.isChecked())
 
     # -- maps ----------------------------------------------------------------------------------
 
-    def _on_map(self, name: str) -> None:
-        run, readout = self._session.run, self._readout
+    def _shown_scalar(self) -> Scalar | None:
+        """What the map shows, in the unit of lengths; None where there is no map."""
+        name = self._panel.map.currentText()
+        if self._readout is None or name not in self._readout.scalars:
+            return None
+        scalar = self._given(self._readout.scalars[name])
+        if self._panel.deviation.isChecked() and np.isfinite(scalar.sd).any():
+            return scalar.deviation()
+        return scalar
+
+    def _on_map(self) -> None:
+        run, name = self._session.run, self._panel.map.currentText()
         if run is None or not name:
             return
-        scalar = None if readout is None else readout.scalars.get(name)
-        if scalar is None:
-            self._overlay.runs.show_map(run, None if name == NO_MAP else name)
+        scalar = self._shown_scalar()
+        if scalar is None or scalar.name in run.maps:
+            latent = None if name == NO_MAP else name
+            self._overlay.runs.show_map(run, latent)
+            self._follow(None if latent is None else self._overlay.runs.map_of(run, latent))
         else:
             self._draws.ask(run, scalar)
         self._show_scales()
@@ -236,9 +301,42 @@ class FieldsControl(QObject):
 
     def _on_drawn(self, result: tuple[Run, Scalar, NDArray[np.float32]]) -> None:
         run, scalar, drawn = result
-        if self._session.run is run and self._panel.map.currentText() == scalar.name:
+        wanted = self._shown_scalar()
+        if self._session.run is not run or wanted is None:
+            return
+        if (wanted.name, wanted.unit) == (scalar.name, scalar.unit):
             look = field_layers.map_look(scalar)
             self._overlay.runs.show_field(run, self._overlay.image, scalar.name, drawn, look)
+            self._follow(self._overlay.runs.map_of(run, scalar.name))
+            self._show_scales()
+
+    def _what_is_shown(self) -> tuple[str, tuple[Any, ...]] | None:
+        """Take what is in view as a figure: its name, and arguments for `fields_jobs.figure`."""
+        from napari_shiftvae.core.run_figure import View
+
+        run, readout, layer = self._session.run, self._readout, self._overlay.image
+        image = self._image()
+        if run is None or readout is None or layer is None or image is None:
+            return None
+        panel, scalar, look = self._panel, self._shown_scalar(), self._look()
+        first, last = layer.corner_pixels[:, -2:]
+        said = [] if scalar is None else [scalar.name]
+        said += [panel.vectors.currentText()] if panel.arrows.isChecked() else []
+        mapped = scalar is not None and self._followed is not None
+        view = View(
+            title=f"{layer.name}: {', '.join(said)}" if said else layer.name,
+            pixel_size_nm=self._pixel_size_nm,
+            unit=panel.unit.currentText(),  # type: ignore[arg-type]
+            gain=look.gain,
+            colour=look.colour,
+            rows=field_layers.shown_rows(readout.field, look),
+            box=(first[0], last[0] + 1, first[1], last[1] + 1) if (last > first).all() else None,
+            opacity=self._followed.opacity if mapped else 1.0,  # type: ignore[union-attr]
+            image_limits=tuple(layer.contrast_limits),
+            map_limits=tuple(self._followed.contrast_limits) if mapped else None,  # type: ignore[union-attr]
+        )
+        field = readout.field if panel.arrows.isChecked() else None
+        return layer.name, (run, image.data, view, scalar, field)
 
     def _on_model_layers(self) -> None:
         run = self._session.run
@@ -283,3 +381,12 @@ class FieldsControl(QObject):
     def _refuse(self, sentence: str) -> None:
         self._session.say(sentence, wrong=True)
         show_warning(sentence)
+
+
+def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:
+    """Tell the standard deviation of a map, or that there is none where it is wanted."""
+    if np.isfinite(scalar.sd).any():
+        return f"Standard deviation of an atom: {np.nanmedian(scalar.sd):.2g} {scalar.unit}"
+    if wanted and not scalar.name.endswith("s.d."):
+        return f"No standard deviation is known of '{scalar.name}'."
+    return ""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_shiftvae.widgets.colour_bar import ColourBar
+from napari_shiftvae.widgets.colour_wheel import ColourWheel
 from napari_shiftvae.widgets.form import button, choice, in_line, label, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NO_MAP = "none"
-WHOLE_IMAGE = "lattice of the whole image"
+WHOLE_IMAGE, DRAW = "lattice of the whole image", "draw a region …"
 TRENDS = {
     "nothing": None,
     "shift": "shift",
@@ -23,7 +24,8 @@ TRENDS = {
     "affine (drift, shear, stretch)": "affine",
     "row by row": "rows",
 }
-COLOURS = ("length", "angle")
+COLOURS = {"length": "length", "angle": "angle", "white": "#ffffff", "black": "#000000"}
+UNITS = ("pm", "nm", "angstrom", "px")
 
 
 class FieldsPanel(QWidget):
@@ -31,14 +33,14 @@ class FieldsPanel(QWidget):
 
     asked = Signal()  # something that has to be worked out anew is wanted
     look_changed = Signal()  # arrows: shown, magnified, coloured, hidden
-    map_changed = Signal(str)
+    map_changed = Signal()  # another map, its standard deviation, another unit
 
     def __init__(self, vectors: dict[str, str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.empty = label("No fields yet: run an analysis first.")
         self.content = QWidget()
-        self.arrows = QCheckBox("Show arrows")
-        self.arrows.setToolTip("Show or hide the layer of arrows.")
+        self.arrows = _box("Show arrows", "Show or hide the layer of arrows.")
+        self.atoms = _box("Show atoms", "Show or hide the dots of the atoms.")
         tips = "\n".join(f"{name}: {text}" for name, text in vectors.items())
         self.vectors = choice(list(vectors), tips)
         self.position = choice(
@@ -47,9 +49,9 @@ class FieldsPanel(QWidget):
             "patch. Strain is worked out from it, too.",
         )
         self.reference = choice(
-            [WHOLE_IMAGE],
+            [WHOLE_IMAGE, DRAW],
             "What counts as undisplaced and unstrained: the lattice of all atoms, or that of the "
-            "atoms inside a Shapes layer, extended over the image.",
+            "atoms inside a region that you draw, extended over the image.",
         )
         self.trend = choice(
             list(TRENDS),
@@ -60,13 +62,28 @@ class FieldsPanel(QWidget):
         self.gain.setDecimals(0)
         self.gain.setToolTip("How many times longer than in the image the arrows are drawn.")
         self.colour = choice(list(COLOURS), "What the colour of an arrow tells.")
-        self.hide_noise = QCheckBox("Hide arrows below twice their standard deviation")
-        self.hide_noise.setToolTip("Leave out what may be chance.")
+        self.hide_noise = _box(
+            "Hide arrows below twice their standard deviation", "Leave out what may be chance."
+        )
         self.note = label("", "What was measured from what.")
         self.arrow_bar = ColourBar()
+        self.wheel = ColourWheel()
+        self.wheel.hide()
         self.map = choice([NO_MAP], "What is shown as a map over the image.")
+        self.deviation = _box("s.d.", "Show the standard deviation of the map instead of it.")
         self.map_bar = ColourBar()
         self.map_note = label()
+        self.unit = choice(UNITS, "Unit of lengths, in maps, scales and figures.")
+        self.scale_bar = _box("Scale bar", "Show napari's scale bar on the canvas.")
+        self.canvas_bar = _box("Colour bar", "Show the colour bar of the map on the canvas.")
+        self.copy_figure = button(
+            "Copy figure",
+            "Copy what is in view, to be pasted into a document: the image, the map, the arrows, "
+            "their scales and a scale bar.",
+        )
+        self.save_figure = button(
+            "Save figure …", "Write the same as PNG, as SVG, or as TIFF with its scale in it."
+        )
         self.model_layers = button(
             "Add reconstruction and residual",
             "Two layers: the image as the model has it, and what is left, in noise standard "
@@ -80,19 +97,22 @@ class FieldsPanel(QWidget):
         )
         self._lay_out()
         self.content.hide()
-        for one in (self.vectors, self.position, self.reference, self.trend):
+        for one in (self.vectors, self.position, self.trend):
             one.currentTextChanged.connect(self._on_asked)
+        self.reference.currentIndexChanged.connect(self._on_asked)
         for box in (self.arrows, self.hide_noise):
             box.toggled.connect(self._on_look)
         self.gain.valueChanged.connect(self._on_look)
         self.colour.currentTextChanged.connect(self._on_look)
-        self.map.currentTextChanged.connect(self.map_changed)
+        for one in (self.map, self.unit):
+            one.currentTextChanged.connect(self._on_map)
+        self.deviation.toggled.connect(self._on_map)
 
     def _lay_out(self) -> None:
         inner = QVBoxLayout(self.content)
         inner.setContentsMargins(0, 0, 0, 0)
         form = rows()
-        form.addRow(self.arrows)
+        form.addRow(in_line(self.arrows, self.atoms))
         form.addRow("Arrows", self.vectors)
         form.addRow("Of the", self.position)
         form.addRow("Against", self.reference)
@@ -102,12 +122,22 @@ class FieldsPanel(QWidget):
         form.addRow(self.hide_noise)
         inner.addLayout(form)
         inner.addWidget(self.arrow_bar)
-        inner.addSpacing(6)
+        inner.addWidget(self.wheel)
         maps = rows()
-        maps.addRow("Map", self.map)
+        line = QHBoxLayout()
+        line.addWidget(self.map, 1)
+        line.addWidget(self.deviation)
+        maps.addRow("Map", line)
         inner.addLayout(maps)
         inner.addWidget(self.map_bar)
         inner.addWidget(self.map_note)
+        line = QHBoxLayout()
+        line.addWidget(QLabel("Lengths in"))
+        line.addWidget(self.unit, 1)
+        line.addWidget(self.scale_bar)
+        line.addWidget(self.canvas_bar)
+        inner.addLayout(line)
+        inner.addLayout(in_line(self.copy_figure, self.save_figure))
         inner.addWidget(self.note)
         inner.addWidget(self.model_layers)
         inner.addLayout(in_line(self.save, self.export))
@@ -128,13 +158,20 @@ class FieldsPanel(QWidget):
             self.map.addItems([NO_MAP, *names])
             self.map.setCurrentText(chosen if chosen in names else NO_MAP)
 
-    def show_references(self, names: Sequence[str]) -> None:
-        """Offer the layers of shapes there are."""
-        chosen = self.reference.currentText()
+    def show_references(self, names: Sequence[str], chosen: int | None) -> None:
+        """Offer the layers of shapes there are; `chosen` is one of them, None the whole image."""
         with QSignalBlocker(self.reference):
             self.reference.clear()
-            self.reference.addItems([WHOLE_IMAGE, *names])
-            self.reference.setCurrentText(chosen if chosen in names else WHOLE_IMAGE)
+            self.reference.addItems([WHOLE_IMAGE, DRAW, *names])
+            self.reference.setCurrentIndex(0 if chosen is None else chosen + 2)
+
+    def show_units(self, *, known: bool) -> None:
+        """Offer units of length; only pixels where the size of a pixel is not known."""
+        units = UNITS if known else ("px",)
+        if units != tuple(self.unit.itemText(index) for index in range(self.unit.count())):
+            with QSignalBlocker(self.unit):
+                self.unit.clear()
+                self.unit.addItems(units)
 
     def show_arrows(self, *, visible: bool, gain: float) -> None:
         """Follow the layer of arrows."""
@@ -147,3 +184,12 @@ class FieldsPanel(QWidget):
 
     def _on_look(self, _: object) -> None:
         self.look_changed.emit()
+
+    def _on_map(self, _: object) -> None:
+        self.map_changed.emit()
+
+
+def _box(text: str, tip: str) -> QCheckBox:
+    made = QCheckBox(text)
+    made.setToolTip(tip)
+    return made

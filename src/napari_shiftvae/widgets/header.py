@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-NM_PER = {"pm": 1e-3, "nm": 1.0, "Å": 0.1}
+NM_PER = {"pm": 1e-3, "nm": 1.0, "angstrom": 0.1}
 
 
 class ImageChooser(QComboBox):
@@ -170,7 +170,7 @@ def parse_pixel_size(text: str, unit: str) -> tuple[float, float]:
 
     Examples
     --------
-    >>> parse_pixel_size("1,5 x 2", "Å")
+    >>> parse_pixel_size("1,5 x 2", "angstrom")
     (0.15000000000000002, 0.2)
     """
     pieces = re.split(r"\s*[x×*]\s*", text.strip().replace(",", "."))
