@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
@@ -17,7 +16,8 @@ from napari_shiftvae.regions import region_mask
 from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
 from napari_shiftvae.widgets.figures import Figures
 from napari_shiftvae.widgets.references import References
-from napari_shiftvae.widgets.worker import Latest, Runner
+from napari_shiftvae.widgets.results import Results
+from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     import napari
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.scalars import Scalar
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
-
-RUNS = "Shift-VAE runs (*.shiftvae)"
 
 
 class FieldsControl(QObject):
@@ -68,7 +66,7 @@ class FieldsControl(QObject):
         self._wrong = False  # the last thing said was that something cannot be worked out
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
-        self._runner = Runner(self)
+        self._results = Results(panel, overlay, image, self._scalars)
         self._references = References(panel, viewer, overlay)
         self._figures = Figures(panel, self._session, self._what_is_shown)
         panel.asked.connect(self._ask)
@@ -77,9 +75,6 @@ class FieldsControl(QObject):
         panel.atoms.toggled.connect(self._on_atoms)
         panel.scale_bar.toggled.connect(self._on_scale_bar)
         panel.canvas_bar.toggled.connect(self._on_canvas_bar)
-        panel.model_layers.clicked.connect(self._on_model_layers)
-        panel.save.clicked.connect(self._on_save)
-        panel.export.clicked.connect(self._on_export)
         self._references.changed.connect(self._ask)
         self._references.drawing.connect(
             lambda: self._session.say(
@@ -90,9 +85,6 @@ class FieldsControl(QObject):
         self._reads.runner.refused.connect(self._on_refused)
         self._reads.runner.failed.connect(lambda error: self._on_refused(f"It failed: {error}"))
         self._draws.succeeded.connect(self._on_drawn)
-        self._runner.succeeded.connect(self._on_done)
-        self._runner.refused.connect(self._refuse)
-        self._runner.failed.connect(lambda error: self._refuse(f"It failed: {error}"))
         self._scale_bar.events.visible.connect(self._show_scale_bar)
         self._show_scale_bar()
 
@@ -104,7 +96,7 @@ class FieldsControl(QObject):
         """End the threads and stop listening."""
         self._reads.close()
         self._draws.close()
-        self._runner.close()
+        self._results.close()
         self._figures.close()
         self._references.close()
         if self._followed is not None:  # its canvas may be gone: leave its bar as it is
@@ -147,7 +139,8 @@ class FieldsControl(QObject):
         try:
             inside = self._region()
         except InputError as error:
-            self._refuse(str(error))
+            self._session.say(str(error), wrong=True)
+            show_warning(str(error))
             return
         panel, picks = self._panel, self._session.picks
         named = picks.sublattice if len(picks) == len(run.atoms) and picks.sublattices else None
@@ -241,6 +234,9 @@ class FieldsControl(QObject):
         panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
         panel.map_note.setText(_deviation_in_words(scalar, wanted=panel.deviation.isChecked()))
         panel.map_note.setVisible(bool(panel.map_note.text()))
+
+    def _scalars(self) -> list[Scalar]:
+        return [] if self._readout is None else list(self._readout.scalars.values())
 
     def _given(self, scalar: Scalar) -> Scalar:
         return scalar.given_in(self._panel.unit.currentText(), self._pixel_nm)
@@ -337,50 +333,6 @@ class FieldsControl(QObject):
         )
         field = readout.field if panel.arrows.isChecked() else None
         return layer.name, (run, image.data, view, scalar, field)
-
-    def _on_model_layers(self) -> None:
-        run = self._session.run
-        image = self._image()
-        if run is None or image is None or self._runner.busy:
-            return
-        self._session.say("Drawing the reconstruction ...")
-        self._runner.start("drawing the reconstruction", fields_jobs.reconstruct, run, image)
-
-    def _on_done(self, result: Any) -> None:
-        if isinstance(result, str):
-            self._session.say(result)
-            return
-        run, drawn = result
-        if self._session.run is run:
-            self._overlay.runs.add_reconstruction(run, self._overlay.image, drawn)
-            self._session.say("Added the reconstruction and the residual as layers.")
-
-    # -- files ---------------------------------------------------------------------------------
-
-    def _on_save(self) -> None:
-        run = self._session.run
-        if run is None or self._runner.busy:
-            return
-        name = f"{run.image.name}.shiftvae"
-        path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save run", name, RUNS)
-        if path:
-            path = path if path.endswith(".shiftvae") else f"{path}.shiftvae"
-            self._runner.start("saving the run", fields_jobs.save, run, path)
-
-    def _on_export(self) -> None:
-        run = self._session.run
-        if run is None or self._runner.busy:
-            return
-        folder = QFileDialog.getExistingDirectory(self._panel.window(), "Export into a folder")
-        if folder:
-            self._session.say("Exporting ...")
-            scalars = [] if self._readout is None else list(self._readout.scalars.values())
-            job = fields_jobs.export
-            self._runner.start("exporting", job, run, self._image(), folder, scalars)
-
-    def _refuse(self, sentence: str) -> None:
-        self._session.say(sentence, wrong=True)
-        show_warning(sentence)
 
 
 def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:

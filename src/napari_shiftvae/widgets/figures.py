@@ -48,6 +48,7 @@ class Figures(QObject):
         self._runner = Runner(self)
         self._runner.succeeded.connect(self._on_made)
         self._runner.refused.connect(lambda sentence: session.say(sentence, wrong=True))
+        self._runner.failed.connect(lambda error: session.say(f"It failed: {error}", wrong=True))
         panel.copy_figure.clicked.connect(self._on_copy)
         panel.save_figure.clicked.connect(self._on_save)
 
