@@ -1,5 +1,6 @@
 """Fields of a run against the truth of a simulated ferroelectric."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -118,3 +119,35 @@ def test_the_dock_offers_every_field():
 def test_an_unknown_field_is_refused():
     with pytest.raises(InputError, match="vectors is 'flow': choose one of"):
         Options(vectors="flow")
+
+
+def test_oblong_pixels_leave_strain_rotation_and_lengths_as_they_are(run, truth):
+    """The same atoms on pixels half as high: what is told of the sample is the same."""
+    factor = np.array([2.0, 1.0])
+    columns = {
+        name: run.atoms[name] * factor[0]
+        for name in run.atoms
+        if "_y_" in f"_{name}" and name.endswith("_px")
+    }
+    flat = replace(run, atoms=run.atoms.assign(**columns))
+    names = truth["sublattice"].to_numpy(dtype=object)
+    options = Options(vectors="displacement from the lattice", trend="rigid")
+    square = read_out(run, options, sublattice=names, pixel_size_nm=(0.02, 0.02))
+    oblong = read_out(flat, options, sublattice=names, pixel_size_nm=(0.01, 0.02))
+    root = np.sqrt(2)  # a square pixel of the same area is smaller by this
+    for name, scalar in square.scalars.items():
+        own = oblong.scalars[name]
+        size = root if scalar.unit == "px" else 1.0
+        known = np.isfinite(scalar.values) & np.isfinite(own.values)
+        assert known.sum() > 0.8 * np.isfinite(scalar.values).sum()
+        np.testing.assert_allclose(
+            own.values[known], size * scalar.values[known], atol=2e-4, err_msg=name
+        )
+    known = np.isfinite(square.field.yx_px).all(axis=1)
+    known &= np.isfinite(oblong.field.yx_px).all(axis=1)
+    np.testing.assert_allclose(
+        oblong.field.angle_rad[known], square.field.angle_rad[known], atol=0.02
+    )
+    np.testing.assert_allclose(
+        oblong.field.yx_px[known], square.field.yx_px[known] * factor, atol=2e-3
+    )

@@ -19,7 +19,6 @@ __all__ = ["as_png", "as_svg", "as_tiff", "figure_file"]
 
 SHARPNESS = 2  # pixels of a PNG or TIFF for each unit of the page
 SMOOTHER = 2  # drawn larger by this and made smaller: smooth edges
-NM_PER_CM = 1e7
 
 
 def as_svg(figure: Figure) -> bytes:
@@ -93,7 +92,6 @@ def as_tiff(figure: Figure) -> bytes:
     bytes
     """
     metadata: dict[str, object] = {"axes": "YXS"}
-    tags: dict[str, object] = {}
     if figure.pixel_size_nm is not None:
         zoom_yx = laid_out(figure).zoom_yx
         size_yx = [
@@ -102,8 +100,6 @@ def as_tiff(figure: Figure) -> bytes:
         ]
         for letter, size in zip("YX", size_yx, strict=True):
             metadata |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "nm"}
-        tags["resolution"] = tuple(NM_PER_CM / size for size in reversed(size_yx))
-        tags["resolutionunit"] = "CENTIMETER"
     packed = io.BytesIO()
     tifffile.imwrite(
         packed,
@@ -112,7 +108,6 @@ def as_tiff(figure: Figure) -> bytes:
         photometric="rgb",
         compression="zlib",
         metadata=metadata,
-        **tags,  # type: ignore[arg-type]
     )
     return packed.getvalue()
 

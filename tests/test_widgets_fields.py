@@ -1,0 +1,196 @@
+"""The Fields tab driven by a person's mouse, on an image that lies turned, with oblong pixels."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from napari.layers import Shapes
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
+
+from mouse import Mouse
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 60_000
+LEFT, NO_KEY = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02)
+PLACE = {
+    "scale": (0.016, 0.02),
+    "rotate": 30.0,
+    "translate": (3.0, -7.0),
+    "units": ("nm", "nm"),
+}
+PX_PM = 1000 * np.sqrt(0.016 * 0.02)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def dock(qtbot, viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
+    """A dock with a finished run, on the Fields tab."""
+    viewer.add_image(MADE.image, name="made", **PLACE)
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.train.form.setValue(TrainSettings(epochs=6))
+    with qtbot.waitSignal(widget.fields_control.read, timeout=WAIT_MS):
+        widget.quick_run()
+    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
+    widget.tabs.setCurrentIndex(3)
+    qtbot.wait(50)
+    yield widget
+    widget.training.close()
+    widget.atoms_control.close()
+    widget.explore_control.close()
+    widget.fields_control.close()
+    widget.pixel_size.close()
+
+
+def tick(qtbot, box: QCheckBox) -> None:
+    """Click a box where it is drawn."""
+    qtbot.mouseClick(box, LEFT, NO_KEY, QPoint(8, box.height() // 2))
+
+
+def shown_map(qtbot, viewer, dock, name: str, unit: str) -> napari.layers.Image:
+    """Choose a map and a unit, and wait for the layer."""
+    dock.fields.map.setCurrentText(name)
+    dock.fields.unit.setCurrentText(unit)
+    followed = dock.fields_control
+    qtbot.waitUntil(
+        lambda: (
+            f"made {name}" in viewer.layers
+            and viewer.layers[f"made {name}"].visible
+            and f"({unit})" in dock.fields.map_bar.toolTip()
+            and followed._followed is viewer.layers[f"made {name}"]
+        ),
+        timeout=WAIT_MS,
+    )
+    qtbot.wait(400)  # a map in the unit before may be on its way
+    return viewer.layers[f"made {name}"]
+
+
+def test_lengths_are_those_of_the_sample_in_the_unit_that_is_chosen(qtbot, viewer, dock) -> None:
+    arrows = viewer.layers["made shift"].data
+    true_pm = np.linalg.norm(arrows[:, 1] * PLACE["scale"], axis=1) * 1000
+    y, x = np.rint(arrows[:, 0]).astype(int).T
+    for unit, per_pm in (("pm", 1.0), ("nm", 1e-3), ("angstrom", 1e-2), ("px", 1 / PX_PM)):
+        drawn = shown_map(qtbot, viewer, dock, "length", unit).data[y, x]
+        there = np.isfinite(drawn)
+        assert there.mean() > 0.6
+        # pixels of the nearest atom: some arrows start beside their pick
+        ratio = drawn[there] / (per_pm * true_pm[there])
+        assert np.median(ratio) == pytest.approx(1, abs=1e-4)
+        assert f"({unit})" in dock.fields.arrow_bar.toolTip()
+
+
+def test_every_map_has_its_standard_deviation(qtbot, viewer, dock) -> None:
+    atoms = dock.session.run.atoms
+    tick(qtbot, dock.fields.deviation)
+    assert dock.fields.deviation.isChecked() or not dock.fields.deviation.isEnabled()
+    for name in ("z1", "exx", "along y"):
+        dock.fields.map.setCurrentText(name)
+        dock.fields.deviation.setChecked(True)
+        layer = f"made {name} s.d."
+        qtbot.waitUntil(lambda layer=layer: layer in viewer.layers, timeout=WAIT_MS)
+        assert viewer.layers[layer].visible
+        assert np.nanmin(viewer.layers[layer].data) > 0
+    z1_sd = viewer.layers["made z1 s.d."].data
+    y, x = atoms.loc[dock.session.run.used, ["y_px", "x_px"]].round().to_numpy().astype(int).T
+    drawn, table = z1_sd[y, x], atoms.loc[dock.session.run.used, "z1_sd"].to_numpy()
+    np.testing.assert_allclose(drawn[np.isfinite(drawn)], table[np.isfinite(drawn)], rtol=1e-5)
+    dock.fields.map.setCurrentText("residual")
+    qtbot.waitUntil(
+        lambda: "No standard deviation is known" in dock.fields.map_note.text(), timeout=WAIT_MS
+    )
+
+
+def test_the_wheel_shows_directions_as_they_are_on_the_canvas(viewer, dock) -> None:
+    dock.fields.colour.setCurrentText("angle")
+    wheel, arrows = dock.fields.wheel, viewer.layers["made shift"]
+    assert wheel.isVisibleTo(dock.fields)
+    picture = wheel.grab().toImage()
+    ratio = picture.width() / wheel.width()
+    middle = np.array([wheel.height(), wheel.width()]) / 2
+    for at in range(0, len(arrows.data), 5):
+        start, along = arrows.data[at]
+        world = np.subtract(arrows.data_to_world(start + along), arrows.data_to_world(start))
+        seen = middle + 27 * world / np.linalg.norm(world)
+        colour = picture.pixelColor(*(int(part * ratio) for part in seen[::-1]))
+        drawn = 255 * arrows.edge_color[at][:3]
+        np.testing.assert_allclose([colour.red(), colour.green(), colour.blue()], drawn, atol=16)
+
+
+def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock) -> None:
+    fields, control = dock.fields, dock.fields_control
+    fields.vectors.setCurrentText("displacement from the lattice")
+    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
+    fields.reference.setCurrentIndex(1)
+    layer = viewer.layers["made reference"]
+    assert isinstance(layer, Shapes)
+    assert "Draw a rectangle" in dock.header.message.text()
+    mouse = Mouse(qtbot, viewer, viewer.layers["made"])
+    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+        mouse.drag((30, 30), (110, 90))
+    qtbot.waitUntil(lambda: "reference region" in fields.note.text(), timeout=WAIT_MS)
+    few = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
+    layer.name = "mine"
+    assert fields.reference.currentText() == "mine"
+    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+        layer.data = [np.array([[20, 20], [20, 140], [130, 140], [130, 20]])]
+    more = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
+    assert more > few >= 6
+    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+        viewer.layers.remove(layer)
+    assert fields.reference.currentText() == "lattice of the whole image"
+    assert "fitted to" in fields.note.text()
+
+
+def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, monkeypatch) -> None:
+    shown_map(qtbot, viewer, dock, "along y", "pm")
+    qtbot.mouseClick(dock.fields.copy_figure, LEFT)
+    qtbot.waitUntil(lambda: "Copied" in dock.header.message.text(), timeout=WAIT_MS)
+    copied = QApplication.clipboard().mimeData()
+    assert copied.hasImage()
+    svg = bytes(copied.data("image/svg+xml")).decode()
+    for words in ("along y (pm)", "arrow (pm)", " nm<", "<polygon", "data:image/png"):
+        assert words in svg
+    for kind, ending in (("PNG (*.png)", ".png"), ("TIFF with its scale (*.tif)", ".tif")):
+        answer = (str(tmp_path / "figure"), kind)
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, answer=answer: answer)
+        qtbot.mouseClick(dock.fields.save_figure, LEFT)
+        path = tmp_path / f"figure{ending}"
+        qtbot.waitUntil(lambda path=path: str(path) in dock.header.message.text(), timeout=WAIT_MS)
+        assert path.stat().st_size > 10_000
+    with tifffile.TiffFile(tmp_path / "figure.tif") as file:
+        assert file.asarray().shape[2] == 3
+        assert 'PhysicalSizeXUnit="nm"' in file.ome_metadata
+
+
+def test_bars_on_the_canvas_and_the_atoms_follow_their_boxes(qtbot, viewer, dock) -> None:
+    fields, bar = dock.fields, viewer.canvas.overlays.scale_bar
+    for there in (True, False):
+        tick(qtbot, fields.scale_bar)
+        assert bar.visible == there
+    bar.visible = True
+    assert fields.scale_bar.isChecked()
+    layer = shown_map(qtbot, viewer, dock, "along y", "pm")
+    tick(qtbot, fields.canvas_bar)
+    assert layer.colorbar.visible
+    layer.contrast_limits = (-5, 5)
+    assert "from -5 to 5" in fields.map_bar.toolTip()
+    z1 = viewer.layers["made z1"]
+    fields.map.setCurrentText("z1")
+    assert z1.colorbar.visible
+    assert not layer.colorbar.visible
+    tick(qtbot, fields.atoms)
+    assert not viewer.layers["made atoms"].visible
