@@ -89,7 +89,7 @@ def test_the_zero_of_a_sublattice_is_found_between_its_domains(fraction, seed):
     size = np.where(kind == "A", -0.6, 1.2)
     polar = (sign * size)[:, None] * (0.9, 0.3)
     atom = cage + own + polar + rng.normal(0, 0.1, cage.shape)
-    found = against_cage(atom, cage, sublattice=kind, atom_sd_yx_px=0.08, cage_sd_yx_px=0.06)
+    found = against_cage(atom, cage, sublattice=kind, sd_yx_px=0.1)
     np.testing.assert_allclose(found.zero_yx_px, [(0.4, -0.2), (-0.7, 0.1)], atol=0.05)
     np.testing.assert_allclose((found.yx_px - polar).mean(axis=0), 0, atol=0.05)
     np.testing.assert_allclose(found.sd_yx_px, 0.1)

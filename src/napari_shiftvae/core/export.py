@@ -27,6 +27,8 @@ from napari_shiftvae.core.scalars import Scalar, drawn_maps
 
 __all__ = ["export_run", "tiff_of"]
 
+FEWEST = 3  # atoms that a map is drawn from
+
 
 def export_run(
     run: Run,
@@ -74,8 +76,8 @@ def export_run(
         scalars = list(read_out(run, Options()).scalars.values())
     size = run.image.pixel_size_nm
     mean_nm = None if size is None else float(np.sqrt(np.prod(size)))
-    scalars = [scalar.given_in("pm", mean_nm) for scalar in scalars]
-    deviations = [one.deviation() for one in scalars if np.isfinite(one.sd).any()]
+    scalars = [one.given_in("pm", mean_nm) for one in scalars if one.known >= FEWEST]
+    deviations = [one.deviation() for one in scalars if np.isfinite(one.sd).sum() >= FEWEST]
     labels = {scalar.file_name: scalar.label for scalar in (*scalars, *deviations)}
     files = {"atoms.csv": atoms_csv(run.atoms)}
     figures = dict(_arrow_figures(run, image))

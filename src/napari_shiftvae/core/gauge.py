@@ -62,6 +62,9 @@ class Reading:
         Whole pattern minus pick [px].
     atom_yx_px, atom_sd_yx_px : (N, 2) arrays
         Position of the central atom in the image [px]; NaN where the pattern has none.
+    polar_sd_yx_px : (N, 2) array
+        Standard deviation of the central atom against the whole pattern [px]: less than that of
+        two independent positions, for the error of a common shift is in both.
     residual : (N,) array
         Root mean square residual over the noise standard deviation.
     rotation_rad, rotation_sd_rad : (N,) arrays or None
@@ -77,6 +80,7 @@ class Reading:
     shift_sd_yx_px: NDArray[np.float64]
     atom_yx_px: NDArray[np.float64]
     atom_sd_yx_px: NDArray[np.float64]
+    polar_sd_yx_px: NDArray[np.float64]
     residual: NDArray[np.float64]
     rotation_rad: NDArray[np.float64] | None = None
     rotation_sd_rad: NDArray[np.float64] | None = None
@@ -243,27 +247,27 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
         found = find_landmarks(model, z)
         cage, by_latent = found.cage, found.cage_by_latent
-        for places, place in (
-            (wholes, _origin_in(model, z, cage, by_latent)),
-            (atoms, (found.atom, found.atom_by_latent)),
-        ):
-            position, by = _carried(model, pose, *place)
-            places.append(torch.cat([position, _deviation(by, covariance)], dim=1))
+        whole, by_whole = _carried(model, pose, *_origin_in(model, z, cage, by_latent))
+        atom, by_atom = _carried(model, pose, found.atom, found.atom_by_latent)
+        wholes.append(torch.cat([whole, _deviation(by_whole, covariance)], dim=1))
+        apart = _deviation(by_atom - by_whole, covariance)
+        atoms.append(torch.cat([atom, _deviation(by_atom, covariance), apart], dim=1))
         by_pose = torch.eye(pose.shape[1], device=z.device)[model.config.shift_dim :]
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
         if turn.shape[1]:
             turn = turn - model.of_class(model.mean_turn, z)
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
-    whole, atom = _array(torch.cat(wholes)), _array(torch.cat(atoms))
-    deviation = np.where(np.isfinite(atom[:, :2]), atom[:, 2:], np.nan)
+    wholes_yx, atoms_yx = _array(torch.cat(wholes)), _array(torch.cat(atoms))
+    atoms_yx[~np.isfinite(atoms_yx[:, :2]).all(axis=1)] = np.nan
     return Reading(
         z=_array(fit.z),
         z_sd=_array(fit.covariance.diagonal(dim1=1, dim2=2)[:, model.config.pose_dim :].sqrt()),
-        shift_yx_px=whole[:, :2] - patches.remainder_yx_px,
-        shift_sd_yx_px=whole[:, 2:],
-        atom_yx_px=patches.centre_yx + atom[:, :2],
-        atom_sd_yx_px=deviation,
+        shift_yx_px=wholes_yx[:, :2] - patches.remainder_yx_px,
+        shift_sd_yx_px=wholes_yx[:, 2:],
+        atom_yx_px=patches.centre_yx + atoms_yx[:, :2],
+        atom_sd_yx_px=atoms_yx[:, 2:4],
+        polar_sd_yx_px=atoms_yx[:, 4:],
         residual=_array((fit.mean_square / model.variance).sqrt()),
         **_turns(model, _array(torch.cat(turns))),
     )

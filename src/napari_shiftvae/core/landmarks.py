@@ -12,7 +12,6 @@ from napari_shiftvae.core.decoders import rotation_matrix
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.surroundings import (
     CENTRAL_RADIUS,
-    CENTRAL_WEIGHT,
     Surroundings,
     bells,
     slopes,
@@ -106,9 +105,7 @@ def find_cage(
         central = Central(
             _nowhere(central.bell), central.found, torch.zeros_like(central.by_latent)
         )
-    grid, axis = model.grid.flatten(0, 1), model.grid[:, 0, 0]
-    away = (grid - around.origin).square().sum(dim=-1).sqrt()
-    weight = torch.where(away > CENTRAL_RADIUS * model.config.separation_px, 1.0, CENTRAL_WEIGHT)
+    axis, weight = model.grid[:, 0, 0], around.cage
     template = around.template.flatten() - bells(around.central, axis)[0]
     template = template.expand(len(z), -1)
     fixed = torch.stack([template, torch.ones_like(template)], dim=1)  # (B, 2, P P)

@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 
 from napari_shiftvae.core.errors import InputError
 
-__all__ = ["Polarisation", "against_cage", "against_neighbours"]
+__all__ = ["Polarisation", "against_cage", "against_neighbours", "polar_deviation"]
 
 Zero = Literal["as read", "mean", "domains"]
 
@@ -57,17 +57,16 @@ def against_cage(
     *,
     sublattice: ArrayLike | None = None,
     zero: Zero | NDArray[np.bool_] = "domains",
-    atom_sd_yx_px: ArrayLike = 0.0,
-    cage_sd_yx_px: ArrayLike = 0.0,
+    sd_yx_px: ArrayLike = 0.0,
 ) -> Polarisation:
     """Central atom against the whole pattern around it.
 
     The gauge of a run leaves a constant open: the mean central atom of all patches counts as
     undisplaced, and every sublattice has its own. It is taken off here, and stated.
 
-    The cage is everything in the patch but its central atom. Where that holds like atoms too, which
-    move along, the displacement comes out smaller than against the unlike neighbours alone: choose
-    patches that end before the next like atom.
+    The cage is where the nearest neighbours in the patch are. A decoder that has not learned long
+    enough blurs opposite domains into each other, which makes displacements too small: by 2 to 5 %
+    after the default number of epochs, by 0 to 3 % after 150 (benchmarks/fields.py).
 
     Parameters
     ----------
@@ -83,9 +82,9 @@ def against_cage(
         two (wide walls draw it a little towards the larger domain); the mean of
         all, which is right where the domains are equally large; nothing taken off; or the mean of
         the atoms marked in an array, which are known to be unpolar.
-    atom_sd_yx_px, cage_sd_yx_px : (N, 2) array-like or float
-        Standard deviations of the two [px], taken as independent. They share the error of the
-        shift, so that the result is on the safe side: a third too large in the benchmark.
+    sd_yx_px : (N, 2) array-like or float
+        Standard deviation of atom minus cage [px]; the errors of the two are not independent, for
+        both hold that of the shift: see `polar_deviation`.
 
     Returns
     -------
@@ -120,13 +119,44 @@ def against_cage(
         offset[number], how = _zero(moved, mine, zero, name)
         y, x = offset[number]
         told.append(f"({y:.3f}, {x:.3f}) px{name}, {how}" if how else f"nothing{name}")
-    sd = np.hypot(np.asarray(atom_sd_yx_px), np.asarray(cage_sd_yx_px))
     return Polarisation(
         yx_px=moved - offset[kind],
-        sd_yx_px=np.where(np.isfinite(moved), sd, np.nan),
+        sd_yx_px=np.where(np.isfinite(moved), np.asarray(sd_yx_px), np.nan),
         zero_yx_px=offset,
         sentence=f"Central atom against its cage. Taken off (y, x): {'; '.join(told)}.",
     )
+
+
+def polar_deviation(posterior_sd_yx_px: ArrayLike, latent_dim: int) -> Floats:
+    """Standard deviation of central atoms against their cages, the decoder's own error included.
+
+    The posterior holds what the noise of one patch does with the latents. It knows of no error
+    across the displacements that the latents stand for. There the decoder itself is what errs: by
+    about what the mean of the patches, shared among its patterns, leaves uncertain.
+
+    Parameters
+    ----------
+    posterior_sd_yx_px : (N, 2) array-like
+        ``polar_y_sd_px, polar_x_sd_px`` of the table of atoms; NaN where not known.
+    latent_dim : int
+        Number of latents.
+
+    Returns
+    -------
+    (N, 2) array
+        [px]
+
+    Examples
+    --------
+    >>> polar_deviation(np.tile([0.1, 0.0], (300, 1)), 2)[0].round(4)
+    array([0.1005, 0.01  ])
+    """
+    sd = np.asarray(posterior_sd_yx_px, dtype=np.float64).reshape(-1, 2)
+    known = np.isfinite(sd).all(axis=1)
+    if not known.any():
+        return sd
+    free = float(np.median(sd[known], axis=0).max())
+    return np.hypot(sd, free * np.sqrt((latent_dim + 1) / known.sum()))
 
 
 def against_neighbours(

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from napari_shiftvae.core.displacement import Displacement, from_neighbours, from_reference
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.lattice import Lattice, fit_lattice
-from napari_shiftvae.core.polarisation import Polarisation, against_cage, against_neighbours
+from napari_shiftvae.core.polarisation import (
+    Polarisation,
+    against_cage,
+    against_neighbours,
+    polar_deviation,
+)
 from napari_shiftvae.core.reference import Reference, image_reference, region_reference
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.scalars import Scalar, of_strain, of_table, of_vectors
@@ -163,6 +168,15 @@ def _positions(run: Run, position: Position) -> tuple[Floats, Floats]:
     return run.picks_yx + shift, _columns(run, "shift_y_sd_px", "shift_x_sd_px")
 
 
+def _polar_sd(run: Run) -> Floats:
+    """Standard deviations of central atoms against their cages, (N, 2) [px]."""
+    if "polar_y_sd_px" in run.atoms:
+        sd = _columns(run, "polar_y_sd_px", "polar_x_sd_px")
+        return polar_deviation(sd, run.model.config.latent_dim)
+    # a file of an earlier version: as if the two were independent, which is on the safe side
+    return np.hypot(*(_positions(run, which)[1] for which in get_args(Position)))
+
+
 def _columns(run: Run, *names: str) -> Floats:
     return run.atoms[list(names)].to_numpy(dtype=np.float64)
 
@@ -208,7 +222,7 @@ def _vectors(
     sublattice: NDArray[np.object_] | None,
 ) -> VectorField:
     positions, sd = _positions(run, options.position)
-    cage, cage_sd = _positions(run, "whole pattern")
+    cage, _ = _positions(run, "whole pattern")
     found: Displacement | Polarisation
     if options.vectors == "shift from the pick":
         sentence = f"Shift of the {options.position} from the pick."
@@ -216,14 +230,8 @@ def _vectors(
             start_yx=run.picks_yx, yx_px=positions - run.picks_yx, sd_yx_px=sd, sentence=sentence
         )
     if options.vectors == "polar displacement in the cage":
-        atom, atom_sd = _positions(run, "central atom")
-        found = against_cage(
-            atom,
-            cage,
-            sublattice=sublattice,
-            atom_sd_yx_px=_known(atom_sd),
-            cage_sd_yx_px=_known(cage_sd),
-        )
+        sd = _known(_polar_sd(run))
+        found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
         positions = cage
     elif options.vectors == "polar displacement between sublattices":
         found = _between(positions, sd, sublattice)

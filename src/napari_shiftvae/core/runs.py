@@ -223,6 +223,7 @@ def atoms_table(
         ("shift_{}_sd_px", reading.shift_sd_yx_px),
         ("atom_{}_px", reading.atom_yx_px),
         ("atom_{}_sd_px", reading.atom_sd_yx_px),
+        ("polar_{}_sd_px", reading.polar_sd_yx_px),
     ):
         for axis, column in zip("yx", values.T, strict=True):
             columns[name.format(axis)] = spread(column)

@@ -52,6 +52,11 @@ class Scalar:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     @property
+    def known(self) -> int:
+        """Number of atoms at which it is known."""
+        return int(np.isfinite(self.values).sum())
+
+    @property
     def file_name(self) -> str:
         """Name for a file, without ending."""
         return self.name.replace("s.d.", "sd").replace(" ", "_")

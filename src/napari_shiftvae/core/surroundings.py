@@ -13,6 +13,8 @@ REACH = 2.2  # of the distance between neighbours: whose tails are counted
 CENTRAL_RADIUS = 0.6  # of the distance between neighbours
 CENTRAL_WEIGHT = 1e-3  # so that a window without neighbours still has a whole pattern
 APART = 0.45  # of the distance between neighbours: what is nearer is a ripple of the same atom
+SHELL_WIDTH = 1.25  # neighbours up to this times the distance of the nearest are the cage
+CAGE_WINDOW = 0.25  # about each of them, of the distance between neighbours
 FAINTEST = 0.1  # of the height of the central atom
 WIDTH, NARROWEST, WIDEST = 0.2, 0.08, 0.5  # of the distance between neighbours
 FIT_STEPS = 30
@@ -29,6 +31,7 @@ class Surroundings(NamedTuple):
     template: Tensor  # (P, P), the mean pattern
     origin: Tensor  # (2,), its central feature [px]
     central: Tensor  # (1, 4)
+    cage: Tensor  # (M,), how much each pixel tells of where the cage is
     drawn: Tensor  # (M,), the neighbours on the M pixels of the window
     by: Tensor  # (Q, M), their derivatives by the Q parameters of all of them
     response: Tensor  # (Q, M), change of these parameters for a change of the pattern
@@ -109,10 +112,28 @@ def surroundings(model: ShiftVAE, template: Tensor, origin: Tensor) -> Surroundi
         template=template,
         origin=origin,
         central=atoms[:1],
+        cage=_cage_weight(atoms[1:], origin, grid, separation),
         drawn=bells(atoms[1:], axis).sum(dim=0),
         by=by,
         response=response[: len(by)].nan_to_num(0.0),
     )
+
+
+def _cage_weight(atoms: Tensor, origin: Tensor, grid: Tensor, separation: float) -> Tensor:
+    """Weight (M,) of pixels (M, 2) that is large at the nearest of the neighbours (n, 4).
+
+    Atoms farther out, of the kind of the central one, move along with it, and would draw the cage
+    after them. Where there are no neighbours all but the central atom is the cage.
+    """
+    outside = (grid - origin).square().sum(dim=1).sqrt() > CENTRAL_RADIUS * separation
+    away = (atoms[:, :2] - origin).square().sum(dim=1).sqrt()
+    seen = (atoms[:, :2].abs() <= grid.abs().max()).all(dim=1)
+    if not seen.any():
+        return torch.where(outside, 1.0, CENTRAL_WEIGHT)
+    shell = atoms[seen & (away <= SHELL_WIDTH * away[seen].min()), :2]
+    square = (grid[:, None] - shell).square().sum(dim=2).amin(dim=1)
+    window = torch.exp(-square / (2 * (CAGE_WINDOW * separation) ** 2))
+    return (outside * window).clamp(min=CENTRAL_WEIGHT)
 
 
 def _maxima(model: ShiftVAE, template: Tensor, away: Tensor) -> Tensor:
