@@ -156,7 +156,8 @@ def polar_deviation(posterior_sd_yx_px: ArrayLike, latent_dim: int) -> Floats:
     if not known.any():
         return sd
     free = float(np.median(sd[known], axis=0).max())
-    return np.hypot(sd, free * np.sqrt((latent_dim + 1) / known.sum()))
+    decoder_sd = free * float(np.sqrt((latent_dim + 1) / known.sum()))
+    return np.asarray(np.hypot(sd, decoder_sd))
 
 
 def against_neighbours(
