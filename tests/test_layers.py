@@ -91,11 +91,12 @@ def test_maps_are_on_the_pixels_of_the_image(run: Run, pixels: np.ndarray) -> No
 
 
 def test_the_three_readings_of_the_arrows_agree(run: Run) -> None:
-    (whole, rows), (atom, _), (cage, _) = (
+    (whole, all_rows), (atom, rows), (cage, _) = (
         to_layers.arrows(run.atoms, reading) for reading in to_layers.READINGS
     )
-    np.testing.assert_array_equal(run.picks_yx[rows], whole[:, 0])
-    np.testing.assert_allclose(whole[:, 1] + cage[:, 1], atom[:, 1])
+    np.testing.assert_array_equal(run.picks_yx[all_rows], whole[:, 0])
+    # a model trained as shortly as here does not show the central atom of each patch
+    np.testing.assert_allclose(whole[np.isin(all_rows, rows), 1] + cage[:, 1], atom[:, 1])
     np.testing.assert_allclose(
         cage[:, 0] + atom[:, 1], run.atoms[["atom_y_px", "atom_x_px"]].to_numpy()[rows]
     )
