@@ -76,7 +76,8 @@ def wait_for(qtbot, dock: ShiftVAEWidget, words: str) -> None:
     """Wait until the Fields tab has said something, and its thread has ended."""
     said = dock.header.message
     qtbot.waitUntil(
-        lambda: words in said.text() and not dock.fields_control._runner.busy, timeout=WAIT_MS
+        lambda: words in said.text() and not dock.fields_control._results._runner.busy,
+        timeout=WAIT_MS,
     )
 
 
