@@ -98,6 +98,27 @@ def test_every_signal_becomes_a_layer(write_hspy: Callable[..., Path]) -> None:
     assert [str(unit) for unit in layers["made BF"].units] == ["second", "nanometer", "nanometer"]
 
 
+def test_files_opened_as_a_stack_are_one_layer(
+    write_hspy: Callable[..., Path], tmp_path: Path
+) -> None:
+    axes = [{"name": name, "scale": 0.1, "units": "angstrom"} for name in "yx"]
+    paths = []
+    for number in (2, 0, 1):
+        made = write_hspy(("HAADF", RAMP + number, axes))
+        paths.append(str(made.rename(tmp_path / f"{number}.hspy")))
+    reader = get_microscope_reader(paths)
+    assert reader is not None
+    ((data, attributes, kind),) = reader(paths)
+    layer = Image(data, **attributes)
+    np.testing.assert_array_equal(layer.data, [RAMP, RAMP + 1, RAMP + 2])
+    assert (layer.name, layer.axis_labels, kind) == ("0 to 2", ("frame", "y", "x"), "image")
+    assert [str(unit) for unit in layer.units] == ["pixel", "nanometer", "nanometer"]
+    np.testing.assert_allclose(layer.scale, (1, 0.01, 0.01))
+    paths[1] = str(write_hspy(("HAADF", RAMP[:2], axes)))
+    with pytest.raises(InputError, match="made has not the size of 1: open the files one by one"):
+        reader(paths)
+
+
 def test_spectrum_image_shows_the_scanned_area(write_hspy: Callable[..., Path]) -> None:
     scanned = [{"name": n, "scale": 0.1, "units": "nm", "navigate": True} for n in "yx"]
     energy = {"name": "Energy", "scale": 5.0, "offset": 100.0, "units": "eV"}

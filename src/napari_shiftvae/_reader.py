@@ -23,27 +23,59 @@ def get_microscope_reader(path: str | Sequence[str]) -> Reader | None:
 
 
 def read_microscope_files(path: str | Sequence[str]) -> "list[LayerDataTuple]":
-    """Make an image layer of each signal of each file.
+    """Make an image layer of each signal of a file, or one layer of several files.
+
+    napari asks for several at once where the user opens files as a stack.
 
     Raises
     ------
     InputError
-        The library for it is not installed, or a file is broken or holds no image.
+        The library for it is not installed, a file is broken or holds no image, or the images of
+        several files are not of one size.
     """
     from napari_shiftvae.core.formats import read_signals
     from napari_shiftvae.core.signals import file_stem
 
+    paths = _as_list(path)
+    if len(paths) > 1:
+        return [_stack_layer(paths)]
     layers = []
-    for one in _as_list(path):
-        signals = read_signals(one)
-        for signal in signals:
-            stem = file_stem(Path(one))
-            # the title says which detector it was; alone, the file's name says more
-            name = stem if len(signals) == 1 else f"{stem} {signal.name}"
-            if signal.spectral:
-                name += " spectrum image"
-            layers.append(_image_layer(signal, name))
+    signals = read_signals(paths[0])
+    for signal in signals:
+        stem = file_stem(Path(paths[0]))
+        # the title says which detector it was; alone, the file's name says more
+        name = stem if len(signals) == 1 else f"{stem} {signal.name}"
+        if signal.spectral:
+            name += " spectrum image"
+        layers.append(_image_layer(signal, name))
     return layers
+
+
+def _stack_layer(paths: list[str]) -> "LayerDataTuple":
+    """Put the first image of each file into one stack, in the order of their names."""
+    import numpy as np
+
+    from napari_shiftvae.core.errors import InputError
+    from napari_shiftvae.core.images import read_image
+    from napari_shiftvae.core.signals import Axis, Signal
+
+    images = [read_image(path) for path in sorted(paths)]
+    first = images[0]
+    for image in images:
+        if image.data.shape != first.data.shape:
+            raise InputError(
+                f"{image.name} has not the size of {first.name}: open the files one by one, or "
+                "give them to the command napari-shiftvae sequence."
+            )
+    size = first.calibration.pixel_size_nm if first.calibration else (1.0, 1.0)
+    unit = "nm" if first.calibration else ""
+    axes = [Axis(name=name, scale=step, unit=unit) for name, step in zip("yx", size, strict=True)]
+    stack = Signal(
+        data=np.stack([image.data for image in images]),
+        name=first.name,
+        axes=(Axis(name="frame"), *axes),
+    )
+    return _image_layer(stack, f"{first.name} to {images[-1].name}")
 
 
 def get_run_reader(path: str | Sequence[str]) -> Reader | None:
