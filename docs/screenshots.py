@@ -86,6 +86,37 @@ def scroll(panel: QWidget) -> None:
     pump()
 
 
+def classify(dock: ShiftVAEWidget) -> None:
+    """Press Find classes."""
+    dock.explore.classes.find.click()
+    wait_until(lambda: "class" in dock.session.run.atoms)
+
+
+def show_part(dock: ShiftVAEWidget, part: QWidget) -> None:
+    """Scroll the Explore tab to one of its parts."""
+    area = dock.explore.parentWidget().parentWidget()
+    area.verticalScrollBar().setValue(part.mapTo(dock.explore, part.rect().topLeft()).y() - 40)
+    pump()
+
+
+def substituted() -> None:
+    """Find the brighter sites of an image in which some atoms were substituted."""
+    finished = measured_window("se_implanted_mos2.dm3", "se_mos2")
+    if finished is None:
+        return
+    viewer, dock = finished
+    dock.tabs.setCurrentIndex(EXPLORE)
+    dock.fields.arrows.setChecked(False)
+    classify(dock)
+    brightest_of_few = dock.session.run.atoms["class"].max()
+    dock.explore.classes.table.item(int(brightest_of_few), 1).setText("substituted")
+    viewer.scene.camera.zoom *= 2.5
+    take(viewer, "se_mos2")
+    show_part(dock, dock.explore.classes)
+    take(viewer, "se_mos2_classes")
+    viewer.close()
+
+
 def tour() -> None:
     """Go through the four tabs on the sample."""
     viewer, dock = opened()
@@ -104,13 +135,18 @@ def tour() -> None:
     take(viewer, "train")
     wait_until(idle(dock))
     dock.tabs.setCurrentIndex(EXPLORE)
-    dock.explore.classes.find.click()
-    wait_until(lambda: "class" in dock.session.run.atoms)
+    dock.fields.arrows.setChecked(False)
+    classify(dock)
     chosen = dock.session.run.atoms.index[dock.session.run.atoms["class"] == 1]
     dock.explore.scatter.picked.emit(chosen.to_numpy()[:60], False)
     dock.explore.scatter.picked.emit(chosen.to_numpy()[60:61], True)
     take(viewer, "explore")
+    dock.explore.drag.click()
+    show_part(dock, dock.explore.patterns)
+    take(viewer, "explore_patterns")
+    dock.explore.drag.click()
     dock.explore.scatter.picked.emit(chosen.to_numpy()[:0], False)
+    dock.fields.arrows.setChecked(True)
     dock.tabs.setCurrentIndex(FIELDS)
     dock.fields.map.setCurrentText("along y")
     wait_until(lambda: f"{dock.overlay.image.name} along y" in viewer.layers)
@@ -121,14 +157,12 @@ def tour() -> None:
     viewer.close()
 
 
-def measured(
-    file: str, name: str, *, zoom: float, tab: int, shown_map: str, arrows: bool = True
-) -> None:
-    """Press Quick run on a measured image."""
+def measured_window(file: str, name: str) -> tuple[napari.Viewer, ShiftVAEWidget] | None:
+    """Press Quick run on a measured image, where it is there."""
     path = DATA / file
     if not path.is_file():
         print(f"docs/images/{name}.png stays as it is: {path} is not here", file=sys.stderr)
-        return
+        return None
     viewer, dock = opened(path)
     if dock.pixel_size.in_file is not None:  # let the layer have it too, for the scale bar
         dock.header.pixel_size.edit.click()
@@ -137,9 +171,17 @@ def measured(
     wait_until(idle(dock))
     if dock.session.run is None:
         raise RuntimeError(f"{file}: {dock.header.message.text()}")
+    return viewer, dock
+
+
+def measured(file: str, name: str, *, zoom: float, tab: int, shown_map: str) -> None:
+    """Take a picture of a measured image after Quick run."""
+    finished = measured_window(file, name)
+    if finished is None:
+        return
+    viewer, dock = finished
     dock.tabs.setCurrentIndex(tab)
     dock.fields.map.setCurrentText(shown_map)
-    dock.fields.arrows.setChecked(arrows)
     viewer.scene.camera.zoom *= zoom
     take(viewer, name)
     viewer.close()
@@ -152,14 +194,7 @@ def main() -> None:
         "pto_sro": lambda: measured(
             "pto_sro_haadf.ome.tif", "pto_sro", zoom=2.5, tab=FIELDS, shown_map="none"
         ),
-        "se_mos2": lambda: measured(
-            "se_implanted_mos2.dm3",
-            "se_mos2",
-            zoom=2.5,
-            tab=EXPLORE,
-            shown_map="none",
-            arrows=False,
-        ),
+        "se_mos2": substituted,
         "perovskite_adf": lambda: measured(
             "perovskite_adf.ome.tif", "perovskite_adf", zoom=1.0, tab=FIELDS, shown_map="z1"
         ),

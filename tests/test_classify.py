@@ -6,7 +6,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from napari_shiftvae.core import classify
-from napari_shiftvae.core.classify import class_pictures, class_table, cluster
+from napari_shiftvae.core.classify import (
+    central_brightness,
+    class_pictures,
+    class_table,
+    cluster,
+    split_classes,
+)
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gaussians import refine_gaussians
 from napari_shiftvae.core.patches import extract_patches
@@ -198,3 +204,50 @@ def test_pictures_of_classes_are_mean_patches_in_the_unit_of_the_image(monkeypat
         np.testing.assert_allclose(pictures[each], np.mean(cut, axis=0), rtol=1e-4)
     with pytest.raises(InputError, match="one class for each of the"):
         class_pictures(patches, label[1:])
+
+
+@pytest.mark.parametrize("seed", [41, 42])
+def test_strange_rows_are_no_class_of_their_own(seed):
+    """One in ten far from two heaps; without a background they would be a third, wide one."""
+    rng = np.random.default_rng(seed)
+    values, kind = heaps(seed, (600, 500))
+    strange = rng.permutation(len(values))[:110]
+    values[strange] = rng.uniform(-15, 20, (110, 2))
+    found = cluster(values, seed=seed)
+    assert found.count == 2
+    others = np.setdiff1d(np.arange(len(values)), strange)
+    assert adjusted_rand_score(kind[others], found.label[others]) > 0.97
+    assert (found.label >= 0).all()
+
+
+@pytest.mark.parametrize("seed", [51, 52])
+def test_a_few_brighter_atoms_are_split_off_their_class(seed):
+    """Two heaps of atoms; one in thirty of the darker ones is as bright as the other heap."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat([0, 1, -1], [900, 800, 20])
+    brightness = np.where(label == 0, 8.0, 1.0) + rng.normal(0, 0.7, len(label))
+    bright = 900 + rng.permutation(800)[:27]
+    brightness[bright] += 6.0
+    brightness[3] = np.nan
+    split = split_classes(label, brightness, seed=seed)
+    assert split.max() == 2
+    assert len(np.setxor1d(np.flatnonzero(split == 2), bright)) <= 2
+    others = np.setdiff1d(np.arange(len(label)), np.flatnonzero(split == 2))
+    np.testing.assert_array_equal(split[others], label[others])
+    # one that is in a single heap stays as it is
+    np.testing.assert_array_equal(split_classes(label, brightness * (label == 0)), label)
+
+
+def test_brightness_is_that_of_the_middle_against_its_surroundings():
+    """Gaussians of known height on a ramp; the ramp and the place within a pixel do not count."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:200, :200]
+    place = np.stack(np.meshgrid(np.arange(20, 181, 20), np.arange(20, 181, 20)), -1).reshape(-1, 2)
+    place = place + rng.uniform(-0.5, 0.5, place.shape)
+    height = rng.uniform(1, 5, len(place))
+    image = 0.05 * y
+    for (at_y, at_x), peak in zip(place, height, strict=True):
+        image = image + peak * np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / (2 * 2.5**2))
+    patches = extract_patches(image.astype(np.float32), place, 31, normalisation="global")
+    found = central_brightness(patches, 20.0)
+    assert np.corrcoef(found, height[patches.index])[0, 1] > 0.999

@@ -103,10 +103,10 @@ class PatternsBox(QWidget):
 
     def show_grid(self, grid: DecoderGrid, names: Sequence[str]) -> None:
         """Show decoded patterns over one or two latents."""
-        said = f"{names[0]} from {grid.across[0]:.1f} to {grid.across[-1]:.1f} (right)"
+        said = f"{names[0]} from {_short(grid.across[0])} to {_short(grid.across[-1])} to the right"
         if len(names) > 1:
-            said += f", {names[1]} from {grid.up[-1]:.1f} to {grid.up[0]:.1f} (up)"
-        self.note.setText(f"Decoded patterns: {said}")
+            said += f", {names[1]} from {_short(grid.up[-1])} to {_short(grid.up[0])} upwards"
+        self.note.setText(f"{said}; faint where no atom is.")
         self.grid.show_tiles(grid.patterns, np.where(grid.atoms > 0, 1.0, EMPTY))
 
     def show_strip(self, patterns: NDArray[np.float32]) -> None:
@@ -116,3 +116,8 @@ class PatternsBox(QWidget):
     def _on_along(self, name: str) -> None:
         if name:
             self.along_changed.emit(name)
+
+
+def _short(value: float) -> str:
+    """One decimal, and no minus before a zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
