@@ -24,6 +24,7 @@ SIDE = 40
 CASES: dict[str, tuple[tuple[Invariance, ...], float, float]] = {
     "shift, rotation": (("shift", "rotation"), 0.4, 0.0),
     "shift, rotation, scale": (("shift", "rotation", "scale"), 0.4, 0.1),
+    "shift, rotation to 0.8 rad": (("shift", "rotation"), 0.8, 0.0),
     "shift only, as a control": (("shift",), 0.4, 0.0),
 }
 

@@ -20,7 +20,7 @@ def with_seed_check(
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, then train once more with the next seed and compare the latents.
 
-    The diagnostics of the run get the agreement, as `diagnostics.seed_agreement` measures it, and
+    The diagnostics of the run get the agreement of the latents that carry something, as `diagnostics.seed_agreement` measures it, and
     its sentence. Training that was stopped is not repeated; to send ``"stop"`` into the second one
     compares with what it has learned by then.
 
@@ -72,7 +72,8 @@ def with_seed_check(
             message=f"Once more, with another seed: {progress.message}",
         )
     names = latent_names(run)
-    agreement = seed_agreement(run.atoms[names].to_numpy(), other.atoms[names].to_numpy())
+    active = names[: max(1, run.diagnostics.active_latents)]  # the others come last
+    agreement = seed_agreement(run.atoms[active].to_numpy(), other.atoms[names].to_numpy())
     diagnostics = replace(
         run.diagnostics,
         seed_agreement=agreement.r2,

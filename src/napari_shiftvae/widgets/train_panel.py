@@ -137,7 +137,7 @@ class TrainForm(QWidget):
             "Starting point of the random numbers: the same seed on the same machine gives the "
             "same result.",
         )
-        self.check_seed = QCheckBox("check with another")
+        self.check_seed = QCheckBox("compare with another")
         self.check_seed.setToolTip(
             "Train once more with the next seed and say how far the latents agree. Takes twice as "
             "long."
@@ -179,7 +179,8 @@ class TrainForm(QWidget):
         more.addRow("KL of latents", self.kl_content)
         more.addRow("Epochs", self.epochs)
         more.addRow("Batch", self.batch_size)
-        more.addRow("Seed", in_line(self.seed, self.check_seed))
+        more.addRow("Seed", self.seed)
+        more.addRow("", self.check_seed)
         self.advanced = folded("Advanced", advanced, "Settings that rarely need a change.")
         plain.addRow(self.advanced)
 
