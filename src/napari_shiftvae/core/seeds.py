@@ -20,9 +20,9 @@ def with_seed_check(
 ) -> Generator[Progress, str | None, Run]:
     """Pass an analysis on, then train once more with the next seed and compare the latents.
 
-    The diagnostics of the run get the agreement of the latents that carry something, as `diagnostics.seed_agreement` measures it, and
-    its sentence. Training that was stopped is not repeated; to send ``"stop"`` into the second one
-    compares with what it has learned by then.
+    The diagnostics of the run get the agreement of the latents that carry something, as
+    `diagnostics.seed_agreement` measures it, and its sentence. Training that was stopped is not
+    repeated; to send ``"stop"`` into the second one compares with what it has learned by then.
 
     Parameters
     ----------
