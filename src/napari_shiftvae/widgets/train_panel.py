@@ -137,7 +137,7 @@ class TrainForm(QWidget):
             "Starting point of the random numbers: the same seed on the same machine gives the "
             "same result.",
         )
-        self.check_seed = QCheckBox("compare with another")
+        self.check_seed = QCheckBox("compare with another seed")
         self.check_seed.setToolTip(
             "Train once more with the next seed and say how far the latents agree. Takes twice as "
             "long."
