@@ -40,6 +40,7 @@ FORMAT = "napari-shiftvae run"
 FORMAT_VERSION = 2  # 2 since the state of the training is kept
 TEXT = ("class_name", "set_aside")  # columns of the table that hold words
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
+DENSEST = 50  # times smaller than its contents; real files are some two to ten times
 ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
     *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px", "residual", "set_aside"),
@@ -317,6 +318,9 @@ def _members(path: Path) -> dict[str, bytes]:
         for name, limit in MEMBERS.items():
             if infos[name].file_size > limit:
                 raise _refused(path, f"its {name} is larger than any real one")
+        claimed = sum(info.file_size for info in infos.values())
+        if claimed > DENSEST * path.stat().st_size:
+            raise _refused(path, "it claims to unpack to more than any real one of its size")
         members = {}
         for name, info in infos.items():
             with archive.open(info) as member:
