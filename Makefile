@@ -3,6 +3,8 @@
 #
 #   make demo        the whole analysis on sample data, in napari (a screenshot where no display is)
 #   make test        all tests, GUI tests included (under Xvfb where no display is)
+#   make test-pyside6  the tests of the window with the other Qt binding
+#   make test-lowest   those, and of files and formats, with the lowest versions that are allowed
 #   make lint        ruff, mypy, npe2 validate
 #   make build       wheel and sdist, each installed alone and tried in napari (PyQt6, PySide6)
 #   make screenshots the figures of docs/
@@ -31,7 +33,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt \
 HEADLESS := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname)),,yes)
 XVFB := $(if $(HEADLESS),xvfb-run -a -s "-screen 0 1366x768x24")
 
-.PHONY: demo test lint build screenshots benchmark clean system
+.PHONY: demo test test-pyside6 test-lowest lint build screenshots benchmark clean system
 
 $(INSTALLED): pyproject.toml constraints.txt | system
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=..." >&2; exit 1; }
@@ -53,6 +55,34 @@ endif
 
 test: $(INSTALLED)
 	$(XVFB) $(BIN)/python -m pytest
+
+GUI_TESTS := $(sort $(wildcard tests/test_widgets*.py)) tests/test_faults.py tests/test_bad_input.py
+FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.py runfile.py cli.py)
+
+# $(1) environment, $(2) test files. One process a file, and PySide6 below 6.10: with 6.12 on Python 3.11,
+# a process that has opened some dozens of viewers may crash in Qt itself.
+define each_file
+	@failed=; for file in $(2); do echo "$$file"; \
+		$(XVFB) $(1)/bin/python -m pytest -q $$file || failed="$$failed $$file"; done; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+endef
+
+build/pyside6/.installed: pyproject.toml constraints.txt | system
+	$(PYTHON) -m venv build/pyside6
+	build/pyside6/bin/python $(PIP_INSTALL) -e ".[em,spm,dask,dev]" "napari[pyside6]" "pyside6<6.10"
+	touch $@
+
+build/lowest/.installed: pyproject.toml constraints-lowest.txt | system
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/python $(subst constraints.txt,constraints-lowest.txt,$(PIP_INSTALL)) \
+		-e ".[all,em,spm,dask]" pytest pytest-qt hypothesis
+	touch $@
+
+test-pyside6: build/pyside6/.installed
+	$(call each_file,build/pyside6,$(GUI_TESTS))
+
+test-lowest: build/lowest/.installed
+	$(call each_file,build/lowest,$(FILE_TESTS) tests/test_widgets.py)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -18,6 +18,7 @@ Normalisation = Literal["flat", "global", "patch"]
 SMALLEST_PATCH_PX = 6
 DUPLICATE_PX = 0.5
 MOST_MASKED = 0.2  # of a window: with more, what is left does not tell a pattern
+FAR_PX = 1e9  # beyond any image, and still a whole number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,6 +209,7 @@ def extract_patches(
     if not np.isfinite(picks).all():
         first = int(np.isfinite(picks).all(axis=1).argmin()) + 1
         raise InputError(f"Position {first} is not finite: give every atom a finite y and x.")
+    picks = picks.clip(-FAR_PX, FAR_PX)
     corner = np.rint(picks - (patch_size_px - 1) / 2).astype(np.int64)
     remainder = picks - (corner + (patch_size_px - 1) / 2)
     set_aside = _reasons(image, picks, corner, patch_size_px)
