@@ -69,7 +69,9 @@ def main() -> None:
     if chosen.pyroved:
         task += ["--pyroved", chosen.pyroved, "--pyroved-epochs", chosen.pyroved_epochs]
     scripts = {
+        "startup.py": [],
         "gui_stall.py": quick,
+        "long_use.py": ["--runs", "10"] if chosen.quick else [],
         "training_time.py": quick,
         "shiftvae.py": task,
         "spectra.py": ["--seeds", "1" if chosen.quick else "3"],

@@ -1,0 +1,129 @@
+"""The dock over time: it opens without torch, Stop is obeyed at once, many runs leave nothing."""
+
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.layers import RUN
+from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 60_000
+RUNS = 4
+OPEN_DOCK = """
+import sys, threading, warnings
+warnings.simplefilter("ignore")
+imported_in = []
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            imported_in.append(threading.current_thread() is threading.main_thread())
+sys.meta_path.insert(0, Watch())
+import napari
+viewer = napari.Viewer(show=False)
+import numpy as np
+viewer.add_image(np.zeros((32, 32)))
+from napari_shiftvae.widgets import ShiftVAEWidget
+viewer.window.add_dock_widget(ShiftVAEWidget(viewer))
+for thread in threading.enumerate():
+    if thread.name == "loading torch":
+        thread.join()
+print(set(imported_in), "napari_shiftvae.core.analyse" in sys.modules)
+viewer.close()
+"""
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def dock(viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
+    made = perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
+    viewer.add_image(made, name="made")
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.train.form.setValue(TrainSettings(epochs=2))
+    yield widget
+    widget.training.close()
+    widget.atoms_control.close()
+
+
+def press(qtbot, button) -> None:
+    assert button.isEnabled(), button.text()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+
+
+def test_opening_the_dock_loads_torch_in_another_thread() -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", OPEN_DOCK], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.split("\n")[0] == "{False} True", done.stdout + done.stderr
+
+
+def test_stop_is_obeyed_within_two_steps(qtbot, dock, monkeypatch) -> None:
+    from napari_shiftvae.core import train
+
+    steps, step = [], train._step
+
+    def counted(*args, **more):
+        steps.append(1)
+        return step(*args, **more)
+
+    monkeypatch.setattr(train, "_step", counted)
+    monkeypatch.setattr(train, "REPORT_EVERY_S", 0.0)  # it listens at each report
+    dock.train.form.setValue(TrainSettings(epochs=100_000))
+    press(qtbot, dock.header.quick_run)
+    qtbot.waitUntil(lambda: len(steps) > 10, timeout=WAIT_MS)
+    press(qtbot, dock.train.stop)
+    pressed = len(steps)
+    assert dock.session.activity == "stopping"
+    wait_idle(qtbot, dock)
+    assert len(steps) - pressed <= 2
+    assert dock.session.run is not None
+
+
+def test_layers_of_a_run_appear_one_in_a_turn(qtbot, viewer, dock) -> None:
+    counts: list[int] = []  # of layers, after each turn of the event loop: the window is painted
+    dock.training._turns._timer.timeout.connect(lambda: counts.append(len(viewer.layers)))
+    press(qtbot, dock.header.quick_run)
+    wait_idle(qtbot, dock)
+    assert counts[-1] == 5
+    assert max(after - before for before, after in pairwise(counts)) == 1
+
+
+def test_runs_leave_nothing_when_their_layers_are_deleted(qtbot, viewer, dock) -> None:
+    gone, widgets = [], []
+    for _ in range(RUNS):
+        press(qtbot, dock.header.quick_run)
+        wait_idle(qtbot, dock)
+        made = [layer for layer in viewer.layers if RUN in layer.metadata]
+        gone += [weakref.ref(dock.session.run.model), *map(weakref.ref, made)]
+        for layer in made:
+            viewer.layers.remove(layer)
+        del made, layer
+        qtbot.wait(50)
+        gc.collect()
+        widgets.append(len(QApplication.allWidgets()))
+    alive = [ref() for ref in gone[: -(1 + 4)] if ref() is not None]  # the last run may be open
+    assert len(alive) <= 1  # a thread may still hold what it worked on last
+    assert widgets[-1] <= widgets[1]
