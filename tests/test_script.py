@@ -217,7 +217,7 @@ def test_spectra(tmp_path, monkeypatch, saved) -> None:
         train=TRAIN,
         device="cpu",
     )
-    run = finish(spectra_jobs.analysis(order))
+    run = finish(spectra_jobs.analysis(order)).run
     exec(script_jobs.of_spectra(order), {"__name__": "copied"})  # noqa: S102 - what is tested
     again = load_spectra(tmp_path / "scan.shiftvae")
     pd.testing.assert_frame_equal(again.atoms, run.atoms, check_dtype=False)
