@@ -9,6 +9,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gaussians import refine_gaussians
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.polarisation import against_cage, against_neighbours
+from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.rendering import hexagonal_vectors, rotated_axes
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
@@ -196,3 +197,28 @@ def test_the_decoder_tells_the_displacement_of_each_latent():
     assert np.isnan(decoded_displacement(run.model, z)[0]).all()
     with pytest.raises(InputError, match="latents of the model"):
         decoded_displacement(run.model, z[:, :1])
+
+
+def test_a_model_of_both_sublattices_gives_walls_and_magnitude():
+    """Atoms like the central one, at the border of its patch, do not draw its cage along."""
+    simulation = perovskite(rng=np.random.default_rng(31), rotation_rad=ROTATION)
+    truth, is_b = columns(simulation)
+    start = truth + np.random.default_rng(31).uniform(-0.7, 0.7, truth.shape)
+    config = AnalysisConfig(separation_px=simulation.separation_px, train=TrainConfig(epochs=150))
+    image = MicroscopeImage(data=simulation.image, name="made")
+    run = finish(analyse(image, config, positions_yx=start))
+    field = read_out(run, Options(), sublattice=np.where(is_b, "B", "A").astype(object)).field
+    exact = np.full_like(truth, np.nan)
+    exact[is_b] = against_neighbours(truth[is_b], truth[~is_b]).yx_px
+    exact[~is_b] = against_neighbours(truth[~is_b], truth[is_b]).yx_px
+    along_y, _ = rotated_axes(ROTATION)
+    found, ideal = field.yx_px @ along_y, exact @ along_y
+    for own in (is_b, ~is_b):
+        deep = own & np.isfinite(found) & (np.abs(ideal) > 0.97 * POLAR_PX)
+        sign = np.sign(ideal[deep])
+        assert (found[deep] @ sign) / (ideal[deep] @ sign) == pytest.approx(1, abs=0.03)
+    known = is_b & np.isfinite(found) & np.isfinite(ideal)
+    is_walls = walls(truth[is_b], np.where(known, found, np.nan)[is_b])
+    are_walls = walls(truth[is_b], np.where(known, ideal, np.nan)[is_b])
+    assert len(is_walls) == len(are_walls) > 20
+    assert np.abs(is_walls[:, 1] - are_walls[:, 1]).max() < CELL_PX

@@ -51,7 +51,7 @@ def dock(viewer: napari.Viewer, made: np.ndarray) -> Iterator[ShiftVAEWidget]:
     viewer.add_image(made, name="made", **PLACE)
     widget = ShiftVAEWidget(viewer)
     viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=3))
+    widget.train.form.setValue(TrainSettings(epochs=6))
     yield widget
     widget.training.close()
     widget.atoms_control.close()
@@ -107,7 +107,7 @@ def test_the_dock_and_a_script_give_the_same_numbers(qtbot, dock, made, find_fir
     image = MicroscopeImage(
         data=made, name="made", calibration=Calibration(pixel_size_nm=(0.015, 0.02))
     )
-    script = finish(analyse(image, AnalysisConfig(train=TrainConfig(epochs=3))))
+    script = finish(analyse(image, AnalysisConfig(train=TrainConfig(epochs=6))))
     by_dock = dock.session.run.atoms
     assert list(by_dock.columns) == list(script.atoms.columns)
     numbers = by_dock.select_dtypes("number")
