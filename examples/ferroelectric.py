@@ -31,8 +31,9 @@ for sentence in run.diagnostics.sentences:
 cage = picks + run.atoms[["shift_y_px", "shift_x_px"]].to_numpy()
 polar = against_cage(run.atom_yx, cage)
 print(polar.sentence)
+export_run(run, image, folder)  # tables, maps and figures of all that the run holds
 polar_map = pixel_maps(picks, polar.yx_px, run.image.shape)
-export_run(run, image, folder, maps={"polar_y_px": polar_map[0], "polar_x_px": polar_map[1]})
+np.save(folder / "polar_yx_px.npy", polar_map)
 
 truth = made.truth.loc[is_b, ["displacement_y_px", "displacement_x_px"]].to_numpy()
 known = np.isfinite(polar.yx_px).all(axis=1)
