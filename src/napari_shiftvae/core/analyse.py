@@ -261,8 +261,8 @@ def _analyse(
     clock.seconds["train"] = state.seconds
     training = training.held()
     with clock.time("refine"):
-        model.eval()
-        fit = encode(model, patches)
+        yield Progress(stage="refine", fraction=0.0, message="Encoding all patches")
+        fit = encode(model.eval(), patches)
         if config.refine:
             for done, result in enumerate(refine(model, patches, fit)):
                 fit = result or fit
