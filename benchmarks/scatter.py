@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pandas as pd
 from qtpy.QtWidgets import QApplication
 
 from machine import on_this_machine, print_table
+from napari_shiftvae.colouring import colouring
 from napari_shiftvae.widgets.scatter import LatentScatter
 
 FRAMES = 60
@@ -24,11 +26,12 @@ def main() -> None:
         for count in (5_000, 20_000, 100_000):
             rng = np.random.default_rng(0)
             x, y = rng.standard_normal((2, count))
+            colours = colouring(pd.DataFrame({"x": x}), "x")
             plot = LatentScatter()
             plot.resize(360, 250)
             plot.show()
-            plot.set_points(x, y, x)
-            plot.autoRange()
+            plot.set_points(x, y, colours)
+            plot.show_all()
             app.processEvents()
             for name, step in (("pan", {"x": 0.02, "y": 0.01}), ("zoom", {"s": (0.99, 0.99)})):
                 began = time.perf_counter()
