@@ -24,7 +24,7 @@ from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.widgets import ShiftVAEWidget
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.train import TrainReport
 

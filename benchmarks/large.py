@@ -25,7 +25,8 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from machine import on_this_machine, print_table
-from napari_shiftvae.core.analyse import analyse, peak_memory_mb
+from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.computer import peak_memory_mb
 from napari_shiftvae.core.images import read_image
 from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.runfile import save_run

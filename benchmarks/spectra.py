@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from machine import on_this_machine, print_table
-from napari_shiftvae.core.analyse import finish
+from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.spectra_run import analyse_spectra
 from napari_shiftvae.core.spectra_simulation import PeakSpectra, peak_spectra

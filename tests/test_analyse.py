@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from napari_shiftvae.core.analyse import analyse, choose_device, finish
+from napari_shiftvae.core.analyse import analyse, finish
+from napari_shiftvae.core.computer import choose_device
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.lattice import fit_lattice

@@ -10,10 +10,10 @@ import tifffile
 
 from napari_shiftvae import jobs, script_jobs, sequence_jobs, spectra_jobs
 from napari_shiftvae.core import train
-from napari_shiftvae.core.analyse import finish
 from napari_shiftvae.core.edits import MOST_EDITS, edits
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, read_image
+from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.runfile import atoms_csv, load_run, load_spectra, save_run
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.spectra_simulation import peak_spectra

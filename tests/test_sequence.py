@@ -8,9 +8,9 @@ from scipy.spatial import cKDTree
 
 from napari_shiftvae.cli import main
 from napari_shiftvae.core import sequence
-from napari_shiftvae.core.analyse import finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration
+from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.core.sequence import FramesDone, analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from napari_shiftvae.core.analyse import finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.runfile import load_run, load_spectra, save_run
 from napari_shiftvae.core.runs import summary
 from napari_shiftvae.core.settings import AnalysisConfig

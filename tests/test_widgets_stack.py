@@ -14,8 +14,8 @@ from napari.layers import Image, Points, Vectors
 from qtpy.QtCore import Qt
 
 from napari_shiftvae import sequence_jobs
-from napari_shiftvae.core.analyse import finish
 from napari_shiftvae.core.images import Calibration
+from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.sequence import analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite

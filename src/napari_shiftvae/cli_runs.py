@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.sequence import FramesDone, SequenceRun
 

@@ -18,7 +18,7 @@ from napari_shiftvae.core.images import Calibration, MicroscopeImage, checksum, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.picks import Picks
@@ -193,8 +193,8 @@ class Order:
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
     """Analyse an image."""
-    from napari_shiftvae.core.analyse import choose_device
     from napari_shiftvae.core.checkpoint import Autosave, autosaved
+    from napari_shiftvae.core.computer import choose_device
 
     config = config_for(order.find, order.train, device=order.device)
     image = order.image

@@ -16,8 +16,8 @@ from napari_shiftvae.jobs import Started, config_for
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.sequence import FramesDone, SequenceRun
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.picks import Picks
@@ -76,7 +76,7 @@ class Finished:
 
 def analysis(order: Order) -> Generator[Progress | FramesDone | Started, Any, Finished]:
     """Train on some frames, read all, and have the maps drawn."""
-    from napari_shiftvae.core.analyse import choose_device
+    from napari_shiftvae.core.computer import choose_device
     from napari_shiftvae.core.sequence import analyse_sequence
 
     if order.train.sublattices != "ignored":

@@ -17,7 +17,7 @@ from psygnal import Signal
 from napari_shiftvae.picks import SUBLATTICE, Picks
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
 
 Activity = Literal["idle", "finding", "running", "stopping"]

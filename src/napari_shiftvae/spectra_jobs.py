@@ -12,7 +12,7 @@ from napari_shiftvae.settings import FindSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.settings import TrainSettings
 

@@ -3,142 +3,41 @@
 from __future__ import annotations
 
 import copy
-import os
-import sys
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_shiftvae.core.align import align, sample_positions
-from napari_shiftvae.core.atoms import estimate_separation, find_atoms
 from napari_shiftvae.core.classes import Labels, class_of, with_classes
+from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.finding import find_picks, patch_size_for
 from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.given import Told, given_names, some_patches, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.infer import encode, refine
-from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
-from napari_shiftvae.core.patches import (
-    Patches,
-    default_patch_size,
-    extract_patches,
-    one_atom_patch_size,
-)
+from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.paused import pause, resumed
+from napari_shiftvae.core.progress import Clock, Progress, finish
 from napari_shiftvae.core.runs import Run, Training
-from napari_shiftvae.core.settings import WINDOWS_BY_DEFAULT, AnalysisConfig
+from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.smooth_refine import refine_together
 from napari_shiftvae.core.smoothness import neighbourhood
 from napari_shiftvae.core.spectrum import power_spectrum
-from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, start, train
+from napari_shiftvae.core.train import TrainReport, start, train
 
-Stage = Literal["find", "align", "train", "refine", "fields"]
-MOST_THREADS = 4
+__all__ = ["Progress", "analyse", "finish"]
+
 MOST_SHOWN = 200  # atoms that a snapshot has results of: it is made while one waits for training
 # Of the distance between neighbours. Picks are good to a pixel or so; a wide prior would let the
 # shift stand for the place of one sublattice within the other.
 SHIFT_PRIOR = 0.05
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Progress:
-    """Where an analysis stands.
-
-    Attributes
-    ----------
-    stage : {"find", "align", "train", "refine", "fields"}
-    fraction : float
-        Done part of the stage, 0 to 1.
-    message : str
-        The same in words.
-    positions_yx : (M, 2) array or None
-        Picks [px], once there are any.
-    index : (N,) int array or None
-        Rows of the picks that have a patch; the rows of `report.latents`.
-    report : TrainReport or None
-        While training.
-    snapshot : callable or None
-        While training: makes a run of what was learned so far, to be called before the next step.
-    notes : tuple of str
-        What the user should know before there is a result, in sentences.
-    """
-
-    stage: Stage
-    fraction: float
-    message: str
-    positions_yx: NDArray[np.float64] | None = None
-    index: NDArray[np.int64] | None = None
-    report: TrainReport | None = None
-    snapshot: Callable[[], Run] | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(kw_only=True)
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def time(self, stage: Stage) -> Generator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - began
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-
-    def total(self) -> None:
-        spent = [seconds for stage, seconds in self.seconds.items() if stage != "total"]
-        self.seconds["total"] = sum(spent)
-
-
-@contextmanager
-def spare_one_core() -> Generator[None]:
-    """Let torch leave a core to the window and to other programs while an analysis runs.
-
-    The regions of work are small: with all cores in use, each would wait for its slowest thread
-    whenever anything else runs.
-    """
-    before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
-    torch.set_num_threads(max(1, min(MOST_THREADS, cores - 1)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"`` into a device that is there.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    torch.device
-
-    Raises
-    ------
-    InputError
-        If this machine has no such device.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next((kind for kind, found in there.items() if found), "cpu"))
-    if not there.get(name, True):
-        raise InputError(f"This machine has no {name} device: choose auto or cpu.")
-    return torch.device(name)
 
 
 def analyse(
@@ -208,7 +107,7 @@ def _analyse(
 ) -> Generator[Progress, str | None, Run]:
     device = choose_device(config.device)
     pixels = as_float_image(image.data)
-    clock, stopped, epochs = _Clock(), False, 0
+    clock, stopped, epochs = Clock(), False, 0
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
         told = Told.of_table(resume.atoms)
@@ -216,7 +115,7 @@ def _analyse(
         epochs = resume.epochs
         clock.seconds |= resume.seconds
     else:
-        finding = _picks(pixels, config, positions_yx, clock)
+        finding = find_picks(pixels, config, positions_yx, clock)
         while True:
             try:
                 progress = next(finding)
@@ -361,90 +260,6 @@ def _some(patches: Patches, most: int) -> Patches:
     return some_patches(patches, rows)
 
 
-def finish(steps: Generator[Progress, str | None, Run]) -> Run:
-    """Run an analysis to its end.
-
-    Parameters
-    ----------
-    steps : generator
-        From `analyse`.
-
-    Returns
-    -------
-    Run
-    """
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            run: Run = stop.value
-            return run
-
-
-def _picks(
-    pixels: NDArray[np.float32],
-    config: AnalysisConfig,
-    positions_yx: ArrayLike | None,
-    clock: _Clock,
-) -> Generator[Progress, str | None, tuple[NDArray[np.float64], float]]:
-    """Positions (M, 2) to cut windows around, and the distance between neighbours [px]."""
-    yield Progress(stage="find", fraction=0.0, message="Finding atoms")
-    with clock.time("find"):
-        if positions_yx is not None:
-            picks = np.asarray(positions_yx, dtype=np.float64).reshape(-1, 2)
-            different = len(np.unique(picks, axis=0))
-            if different < FEWEST_PATCHES:
-                raise InputError(
-                    f"There are {different} different positions and the model needs at least "
-                    f"{FEWEST_PATCHES}: find or click more atoms."
-                )
-            separation_px = config.separation_px or neighbour_distance(picks)
-        elif config.sampling == "atoms":
-            found = find_atoms(
-                pixels,
-                separation_px=config.separation_px,
-                threshold=config.threshold,
-                dark=config.dark,
-            )
-            picks, separation_px = found.positions_yx, found.separation_px
-            if not len(picks):
-                raise InputError(
-                    "No atoms were found: lower the threshold, choose dark atoms, or give the "
-                    "distance between atoms."
-                )
-        else:
-            separation_px = config.separation_px or estimate_separation(pixels, dark=config.dark)
-            size = _patch_size(config, separation_px, pixels.shape)
-            picks = sample_positions(
-                (pixels.shape[0], pixels.shape[1]),
-                size,
-                config.sampling,
-                config.count or WINDOWS_BY_DEFAULT,
-                np.random.default_rng(config.train.seed),
-            )
-    yield Progress(
-        stage="find", fraction=1.0, message=f"{len(picks)} positions", positions_yx=picks
-    )
-    if positions_yx is None and config.sampling != "atoms":
-        with clock.time("align"):
-            size = _patch_size(config, separation_px, pixels.shape)
-            aligning = align(pixels, picks, size, separation_px, dark=config.dark)
-            for step, moved in enumerate(aligning, start=1):
-                picks = moved
-                yield Progress(
-                    stage="align",
-                    fraction=min(1.0, step / 11),
-                    message=f"Aligning {len(picks)} windows",
-                    positions_yx=picks,
-                )
-    return picks, separation_px
-
-
-def _patch_size(config: AnalysisConfig, separation_px: float, shape: tuple[int, ...]) -> int:
-    by_default = one_atom_patch_size if config.classes else default_patch_size
-    return config.patch_size_px or min(by_default(separation_px), *shape)
-
-
 def _resumed(image: MicroscopeImage, run: Run, device: torch.device) -> Training:
     """Copy the training of a run to go on with, leaving the run as it is."""
     if not run.resumable:
@@ -471,7 +286,7 @@ def _prepare(
     device: torch.device,
     told: Told,
 ) -> Training:
-    size = _patch_size(config, separation_px, pixels.shape)
+    size = patch_size_for(config, separation_px, pixels.shape)
     patches = extract_patches(pixels, picks, size, normalisation=config.normalisation)
     names = () if told.given is None else given_names(told.given)
     if told.given is not None:
@@ -499,13 +314,3 @@ def _prepare(
         state=start(model, config.train),
         noise_sigma=spectrum.noise_sigma,
     )
-
-
-def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far [MB], None where it cannot be known."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)

@@ -18,14 +18,9 @@ from skimage.feature import match_template
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from napari_shiftvae.core.analyse import (
-    Progress,
-    choose_device,
-    peak_memory_mb,
-    spare_one_core,
-)
 from napari_shiftvae.core.atoms import find_atoms
 from napari_shiftvae.core.classes import class_of, with_classes
+from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError, Notice
 from napari_shiftvae.core.given import Told, with_given
@@ -34,6 +29,7 @@ from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.positions import with_nm
+from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.runs import ImageInfo, Run
 from napari_shiftvae.core.similar import Similar, choose_similar
 from napari_shiftvae.core.spectrum import power_spectrum

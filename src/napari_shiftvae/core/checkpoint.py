@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from napari_shiftvae.core.errors import Cancelled, InputError, Notice
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.spectra_run import SpectraRun
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from napari_shiftvae.core.analyse import Progress, analyse
+from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.diagnostics import seed_agreement
 from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.manifold import latent_names
+from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.runs import Run
 
 __all__ = ["with_seed_check"]
@@ -43,7 +44,7 @@ def with_seed_check(
 
     Examples
     --------
-    >>> from napari_shiftvae.core.analyse import finish
+    >>> from napari_shiftvae.core.progress import finish
     >>> run = finish(with_seed_check(analyse(image, config), image))  # doctest: +SKIP
     """
     run = yield from steps

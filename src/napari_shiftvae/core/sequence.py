@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from napari_shiftvae.core.analyse import Progress, analyse
+from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.apply import encode_steps
 from napari_shiftvae.core.atoms import automatic_threshold, candidates, find_atoms
 from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
@@ -22,6 +22,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.patches import default_patch_size
+from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run, written_aside
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.separation import estimate_separation
@@ -142,7 +143,7 @@ def analyse_sequence(
 
     Examples
     --------
-    >>> from napari_shiftvae.core.analyse import finish
+    >>> from napari_shiftvae.core.progress import finish
     >>> made = finish(analyse_sequence(stack, AnalysisConfig(), "movie"))  # doctest: +SKIP
     >>> made.atoms.groupby("t")["z1"].mean()  # doctest: +SKIP
     """

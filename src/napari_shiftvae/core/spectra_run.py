@@ -13,18 +13,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from napari_shiftvae.core.analyse import (
-    Progress,
-    choose_device,
-    peak_memory_mb,
-    spare_one_core,
-)
+from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
 from napari_shiftvae.core.diagnostics import ACTIVE_NAT, OUTLIER_MAD, Diagnostics
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.images import checksum
 from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.spectra import (
     Spectra,
@@ -166,7 +162,7 @@ def analyse_spectra(
 
     Examples
     --------
-    >>> from napari_shiftvae.core.analyse import finish
+    >>> from napari_shiftvae.core.progress import finish
     >>> from napari_shiftvae.core.spectra_simulation import peak_spectra
     >>> from napari_shiftvae.core.train import TrainConfig
     >>> cube = peak_spectra(rng=np.random.default_rng(0), count=60).spectra.reshape(6, 10, 100)

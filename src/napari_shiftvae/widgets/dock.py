@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_shiftvae.core.analyse import Progress
     from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
 
 WIDTH_PX = 380

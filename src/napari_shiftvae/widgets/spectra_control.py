@@ -16,7 +16,7 @@ from napari_shiftvae.widgets.worker import Runner
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.settings import TrainSettings
     from napari_shiftvae.widgets.train_panel import TrainPanel

@@ -27,7 +27,7 @@ from napari_shiftvae.widgets.runs_folder import RunsFolder
 from napari_shiftvae.widgets.stack_box import StackBox
 
 if TYPE_CHECKING:
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Loss
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtWidgets import QWidget
 
-    from napari_shiftvae.core.analyse import Progress
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.session import Session
