@@ -24,7 +24,7 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import FindSettings, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.find_form import FindForm
-from napari_shiftvae.widgets.train_panel import TrainForm
+from napari_shiftvae.widgets.train_form import TrainForm
 
 WAIT_MS = 60_000
 PLACE = {
