@@ -645,7 +645,8 @@ def test_without_an_image_the_dock_says_what_to_do(viewer) -> None:
     ("data", "sentence"),
     [
         (np.ones((64, 64)), "constant"),
-        (np.zeros((8, 64, 64)), "3 dimensions"),
+        (np.zeros((8, 64, 64)), "constant"),
+        (np.zeros((2, 8, 64, 64)), "4 dimensions"),
         (np.zeros((64, 64, 3), np.uint8), "RGB"),
         (np.random.default_rng(0).normal(size=(64, 64)), "atoms"),
     ],

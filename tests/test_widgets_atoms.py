@@ -324,10 +324,3 @@ def test_a_stack_is_exported_with_frames(qtbot, movie, tmp_path) -> None:
     (tmp_path / "later.csv").write_text("t,y_px,x_px\n7,10,10\n")
     movie.atoms_control.load(str(tmp_path / "later.csv"))
     assert "frames up to 7" in movie.header.message.text()
-
-
-def test_a_run_on_a_stack_says_what_to_do(qtbot, movie) -> None:
-    press(qtbot, movie, movie.atoms.find)
-    movie.header.quick_run.click()
-    assert "2-D image" in movie.header.message.text()
-    assert movie.session.activity == "idle"
