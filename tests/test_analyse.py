@@ -403,7 +403,7 @@ def test_windows_anywhere_end_on_one_site(sampling):
 def test_without_refinement_the_encoder_speaks():
     image = as_image(small().image)
     run, seen = played(analyse(image, AnalysisConfig(train=BRIEF, refine=False)))
-    assert "refine" not in {progress.stage for progress in seen}
+    assert not any("Refining" in progress.message for progress in seen)
     assert np.isfinite(columns(run, "shift_y_px", "z1_sd")).all()
     refined = finish(analyse(image, AnalysisConfig(train=BRIEF)))
     assert not refined.atoms.equals(run.atoms)

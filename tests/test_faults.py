@@ -64,7 +64,7 @@ def dock(qtbot, viewer: napari.Viewer, made: np.ndarray, folder) -> Iterator[Shi
 
 
 def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
+    qtbot.waitUntil(button.isEnabled, timeout=WAIT_MS)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 

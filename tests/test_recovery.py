@@ -143,7 +143,7 @@ def test_other_errors_are_not_taken_for_it(model, patches, in_step):
 def test_lost_loss_goes_back_to_the_last_good_state(model, patches, in_step):
     in_step(lambda number, model, _: spoil(model) if number == 100 else None)
     with pytest.warns(UserWarning, match="learning rate of 0.0005 instead of 0.002"):
-        reports = list(train(model, patches, TrainConfig(epochs=25)))
+        reports = list(train(model, patches, TrainConfig(epochs=25, learning_rate=2e-3)))
     steps = [report.step for report in reports]
     assert steps[99:101] == [100, 101]  # one step was done again, none was lost
     assert all(np.isfinite(report.loss) for report in reports)

@@ -10,6 +10,7 @@ from napari_shiftvae import jobs
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.session import Session
+from napari_shiftvae.settings import TrainSettings
 
 FOUND = np.array([[5.0, 5.0], [5.0, 15.0], [15.0, 5.0], [15.0, 15.0]])
 
@@ -145,6 +146,6 @@ def test_survey_of_a_single_pick_has_a_patch():
     """The first click on an image: no neighbour tells the scale yet."""
     pixels = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     image = MicroscopeImage(data=pixels, name="noise")
-    seen = jobs.survey(image, Picks.of([[32.0, 31.5]], by_hand=True), 0, None, None)
+    seen = jobs.survey(image, Picks.of([[32.0, 31.5]], by_hand=True), 0, None, TrainSettings())
     assert 8 <= seen.patch_size_px <= 64
     assert seen.set_aside.tolist() == [""]

@@ -59,7 +59,7 @@ def dock(viewer: napari.Viewer, made: np.ndarray) -> Iterator[ShiftVAEWidget]:
 
 
 def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
+    qtbot.waitUntil(button.isEnabled, timeout=WAIT_MS)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 

@@ -167,6 +167,7 @@ def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, m
     for kind, ending in (("PNG (*.png)", ".png"), ("TIFF with its scale (*.tif)", ".tif")):
         answer = (str(tmp_path / "figure"), kind)
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, answer=answer: answer)
+        qtbot.waitUntil(dock.fields.save_figure.isEnabled, timeout=WAIT_MS)
         qtbot.mouseClick(dock.fields.save_figure, LEFT)
         path = tmp_path / f"figure{ending}"
         qtbot.waitUntil(lambda path=path: str(path) in dock.header.message.text(), timeout=WAIT_MS)

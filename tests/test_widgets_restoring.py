@@ -1,6 +1,7 @@
 """Runs opened again: with their image, layers and settings, after a crash too."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import jobs
+from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.checkpoint import Autosave, runs_folder
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
@@ -48,8 +50,9 @@ def run(file) -> Run:
 
 
 @pytest.fixture
-def stopped(file) -> Run:
-    """What a crash leaves."""
+def stopped(file, monkeypatch) -> Run:
+    """What a crash leaves, after the first step."""
+    monkeypatch.setattr(train, "REPORT_EVERY_S", 0.0)
     image = MicroscopeImage(data=read_image(file).data, name="made", path=file)
     for progress in analyse(image, CONFIG):
         if progress.snapshot is not None:
@@ -59,9 +62,9 @@ def stopped(file) -> Run:
 
 @pytest.fixture(autouse=True)
 def no_runs() -> Iterator[None]:
+    shutil.rmtree(runs_folder(), ignore_errors=True)  # other tests have left theirs
     yield
-    for path in runs_folder().glob("*"):
-        path.unlink()
+    shutil.rmtree(runs_folder(), ignore_errors=True)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ FORMAT = "napari-shiftvae run"
 FORMAT_VERSION = 2  # 2 since the state of the training is kept
 TEXT = ("class_name", "set_aside")  # columns of the table that hold words
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
+MOST_PIXELS = 2**30  # of an image that maps are drawn for
 DENSEST = 50  # times smaller than its contents; real files are some two to ten times
 ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
@@ -194,8 +195,21 @@ def load_run(path: str | Path) -> Run:
 
 def _image_info(record: dict[str, Any]) -> ImageInfo:
     size = record["pixel_size_nm"]
-    shape = tuple(record["shape"])
-    return ImageInfo(**(record | {"shape": shape, "pixel_size_nm": size and tuple(size)}))
+    if size is not None and not (len(size) == 2 and all(0 < one < math.inf for one in size)):
+        raise ValueError("its pixels have no size")
+    if not all(isinstance(record[name], str) for name in ("name", "path", "dtype", "sha256")):
+        raise ValueError("its image has no name")
+    height, width = _lengths(record["shape"])
+    if height * width > MOST_PIXELS:
+        raise ValueError("its image is larger than any real one")
+    return ImageInfo(**(record | {"shape": (height, width), "pixel_size_nm": size and tuple(size)}))
+
+
+def _lengths(shape: list[Any]) -> tuple[int, ...]:
+    lengths = tuple(int(length) for length in shape)
+    if min(lengths) < 1:
+        raise ValueError(f"{shape} is no shape of an array")
+    return lengths
 
 
 def load_spectra(path: str | Path) -> SpectraRun:
@@ -218,7 +232,7 @@ def load_spectra(path: str | Path) -> SpectraRun:
     with _opened(path) as (record, members):
         _check_kind(record, "spectra", path)
         image = record["image"]
-        info = CubeInfo(**(image | {"shape": tuple(image["shape"])}))
+        info = CubeInfo(**(image | {"shape": _lengths(image["shape"])}))
         parts = _parts(record, members, SPECTRA_COLUMNS, path)
         del parts["paused"]
         if len(parts["atoms"]) != math.prod(info.grid_shape):
@@ -267,11 +281,8 @@ def _parts(
 ) -> dict[str, Any]:
     """What runs of images and of spectra have in common."""
     settings = record["settings"]
-    diagnostics = record["diagnostics"]
-    for name in ("kl_latents", "leakage", "sentences"):
-        diagnostics[name] = tuple(diagnostics[name])
-    # Files of the first version do not tell of another seed.
-    diagnostics["seed_agreement"] = tuple(diagnostics.get("seed_agreement", ()))
+    seconds = {str(stage): float(spent) for stage, spent in record["seconds"].items()}
+    peak = record["peak_memory_mb"]
     tensors = load_tensors(members["model.safetensors"])
     weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
     paused = {name.removeprefix(STATE): tensors[name] for name in tensors if name not in weights}
@@ -281,12 +292,29 @@ def _parts(
         "model": model,
         "paused": paused or None,
         "config": AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])})),
-        "diagnostics": Diagnostics(**diagnostics),
+        "diagnostics": _diagnostics(record["diagnostics"]),
         "epochs": int(record["epochs"]),
         "device": str(record["device"]),
-        "seconds": {str(k): float(v) for k, v in record["seconds"].items()},
-        "peak_memory_mb": record["peak_memory_mb"],
+        "seconds": {"total": seconds["total"]} | seconds,
+        "peak_memory_mb": None if peak is None else float(peak),
     }
+
+
+def _diagnostics(record: dict[str, Any]) -> Diagnostics:
+    def floats(values: list[Any]) -> tuple[float, ...]:
+        return tuple(float(value) for value in values)
+
+    numbers = {name: float(record[name]) for name in ("noise_sigma", "noise_sigma_independent")}
+    counts = {name: int(record[name]) for name in ("active_latents", "outliers", "period_jumps")}
+    lists = {
+        "kl_latents": floats(record["kl_latents"]),
+        "leakage": floats(record["leakage"]),
+        "sentences": tuple(str(sentence) for sentence in record["sentences"]),
+        # Files of the first version do not tell of another seed.
+        "seed_agreement": floats(record.get("seed_agreement", [])),
+    }
+    reasons = {str(reason): int(count) for reason, count in record["set_aside"].items()}
+    return Diagnostics(**(record | numbers | counts | lists | {"set_aside": reasons}))
 
 
 def _refused(path: Path, reason: str) -> InputError:

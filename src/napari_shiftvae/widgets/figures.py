@@ -49,6 +49,7 @@ class Figures(QObject):
         self._runner.succeeded.connect(self._on_made)
         self._runner.refused.connect(lambda sentence: session.say(sentence, wrong=True))
         self._runner.failed.connect(lambda error: session.say(f"It failed: {error}", wrong=True))
+        self._runner.disable_meanwhile(panel.copy_figure, panel.save_figure)
         panel.copy_figure.clicked.connect(self._on_copy)
         panel.save_figure.clicked.connect(self._on_save)
 
@@ -58,13 +59,13 @@ class Figures(QObject):
 
     def _on_copy(self) -> None:
         shown = self._shown()
-        if shown is not None and not self._runner.busy:
+        if shown is not None:
             self._session.say("Drawing the figure ...")
             self._runner.start("drawing the figure", fields_jobs.figure_to_copy, *shown[1])
 
     def _on_save(self) -> None:
         shown = self._shown()
-        if shown is None or self._runner.busy:
+        if shown is None:
             return
         name, what = shown
         path, kind = QFileDialog.getSaveFileName(

@@ -51,6 +51,7 @@ class Results(QObject):
         self._runner.succeeded.connect(self._on_done)
         self._runner.refused.connect(self._refuse)
         self._runner.failed.connect(lambda error: self._refuse(f"It failed: {error}"))
+        self._runner.disable_meanwhile(panel.model_layers, panel.save, panel.export)
         panel.model_layers.clicked.connect(self._on_model_layers)
         panel.save.clicked.connect(self._on_save)
         panel.export.clicked.connect(self._on_export)
@@ -62,7 +63,7 @@ class Results(QObject):
     def _on_model_layers(self) -> None:
         run = self._session.run
         image = self._image()
-        if run is None or image is None or self._runner.busy:
+        if run is None or image is None:
             return
         self._session.say("Drawing the reconstruction ...")
         self._runner.start("drawing the reconstruction", fields_jobs.reconstruct, run, image)
@@ -80,7 +81,7 @@ class Results(QObject):
 
     def _on_save(self) -> None:
         run = self._session.run
-        if run is None or self._runner.busy:
+        if run is None:
             return
         name = f"{run.image.name}.shiftvae"
         path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save run", name, RUNS)
@@ -90,7 +91,7 @@ class Results(QObject):
 
     def _on_export(self) -> None:
         run = self._session.run
-        if run is None or self._runner.busy:
+        if run is None:
             return
         folder = QFileDialog.getExistingDirectory(self._panel.window(), "Export into a folder")
         if folder:

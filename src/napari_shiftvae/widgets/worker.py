@@ -13,6 +13,7 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal, Slot
+from qtpy.QtWidgets import QWidget
 
 from napari_shiftvae import garbage, loading
 from napari_shiftvae.core.errors import (
@@ -120,6 +121,11 @@ class Runner(QObject):
         self._worker: GeneratorWorker | None = None
         self._has_yielded = False
         self._held: object = None
+        self._buttons: tuple[QWidget, ...] = ()
+
+    def disable_meanwhile(self, *buttons: QWidget) -> None:
+        """Disable what starts jobs while one is at work."""
+        self._buttons = buttons
 
     @property
     def busy(self) -> bool:
@@ -150,6 +156,8 @@ class Runner(QObject):
         worker.returned.connect(self._on_returned)
         worker.finished.connect(self._on_finished)
         self._worker, self._has_yielded, self._held = worker, False, None
+        for one in self._buttons:
+            one.setEnabled(False)
         garbage.put_off()
         worker.start()
 
@@ -209,6 +217,8 @@ class Runner(QObject):
     def _on_finished(self) -> None:
         if self.busy:
             self._worker = None
+            for one in self._buttons:
+                one.setEnabled(True)
             self.ended.emit()
             garbage.allow()
 
