@@ -6,7 +6,6 @@ needed to train on.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -20,34 +19,24 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.given import GIVEN
-from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.paused import check_paused, pause
-from napari_shiftvae.core.runs import ImageInfo, Run, summary
-from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.runparts import STATE, image_info, lengths, parts_of, refused
+from napari_shiftvae.core.runs import Run, summary
 from napari_shiftvae.core.spectra_run import CubeInfo, SpectraRun
-from napari_shiftvae.core.train import TrainConfig
 
 FORMAT = "napari-shiftvae run"
 FORMAT_VERSION = 2  # 2 since the state of the training is kept
-TEXT = ("class_name", "set_aside")  # columns of the table that hold words
 MEMBERS = {"atoms.csv": 2**30, "run.json": 2**24, "model.safetensors": 2**30}  # largest sizes
-MOST_PIXELS = 2**30  # of an image that maps are drawn for
 DENSEST = 50  # times smaller than its contents; real files are some two to ten times
 ATOM_COLUMNS = (
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
     *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px", "residual", "set_aside"),
 )
 SPECTRA_COLUMNS = ("y_px", "x_px", "shift", "shift_sd", "residual", "set_aside")
-STATE = "training."  # begins the names of tensors that are no weights
 PACKAGES = ("napari-shiftvae", "torch", "numpy", "scipy", "scikit-image", "pandas")
 
 
@@ -180,36 +169,17 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     with _opened(path) as (record, members):
         _check_kind(record, "atoms", path)
-        parts = _parts(record, members, ATOM_COLUMNS, path)
+        parts = parts_of(record, members, ATOM_COLUMNS, path)
         intensity, source = record.get("intensity"), record.get("trained_on")
         run = Run(
-            image=_image_info(record["image"]),
+            image=image_info(record["image"]),
             intensity=intensity and (float(intensity[0]), float(intensity[1])),
-            trained_on=source and _image_info(source),
+            trained_on=source and image_info(source),
             **parts,
         )
         if run.paused is not None and not check_paused(run.paused, run.model, int(run.used.sum())):
-            raise _refused(path, "the state of its training does not fit its model")
+            raise refused(path, "the state of its training does not fit its model")
         return run
-
-
-def _image_info(record: dict[str, Any]) -> ImageInfo:
-    size = record["pixel_size_nm"]
-    if size is not None and not (len(size) == 2 and all(0 < one < math.inf for one in size)):
-        raise ValueError("its pixels have no size")
-    if not all(isinstance(record[name], str) for name in ("name", "path", "dtype", "sha256")):
-        raise ValueError("its image has no name")
-    height, width = _lengths(record["shape"])
-    if height * width > MOST_PIXELS:
-        raise ValueError("its image is larger than any real one")
-    return ImageInfo(**(record | {"shape": (height, width), "pixel_size_nm": size and tuple(size)}))
-
-
-def _lengths(shape: list[Any]) -> tuple[int, ...]:
-    lengths = tuple(int(length) for length in shape)
-    if min(lengths) < 1:
-        raise ValueError(f"{shape} is no shape of an array")
-    return lengths
 
 
 def load_spectra(path: str | Path) -> SpectraRun:
@@ -232,11 +202,11 @@ def load_spectra(path: str | Path) -> SpectraRun:
     with _opened(path) as (record, members):
         _check_kind(record, "spectra", path)
         image = record["image"]
-        info = CubeInfo(**(image | {"shape": _lengths(image["shape"])}))
-        parts = _parts(record, members, SPECTRA_COLUMNS, path)
+        info = CubeInfo(**(image | {"shape": lengths(image["shape"])}))
+        parts = parts_of(record, members, SPECTRA_COLUMNS, path)
         del parts["paused"]
         if len(parts["atoms"]) != math.prod(info.grid_shape):
-            raise _refused(path, "its table has not one row for each pixel")
+            raise refused(path, "its table has not one row for each pixel")
         return SpectraRun(image=info, **parts)
 
 
@@ -273,117 +243,39 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, bytes]]]:
     except OSError as error:
         raise InputError(f"{path} could not be read ({error.strerror or error}).") from error
     except Exception as error:
-        raise _refused(path, "it is damaged or incomplete") from error
-
-
-def _parts(
-    record: dict[str, Any], members: dict[str, bytes], columns: tuple[str, ...], path: Path
-) -> dict[str, Any]:
-    """What runs of images and of spectra have in common."""
-    settings = record["settings"]
-    seconds = {str(stage): float(spent) for stage, spent in record["seconds"].items()}
-    peak = record["peak_memory_mb"]
-    tensors = load_tensors(members["model.safetensors"])
-    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
-    paused = {name.removeprefix(STATE): tensors[name] for name in tensors if name not in weights}
-    model = _model(ModelConfig(**record["model"]), weights, path)
-    return {
-        "atoms": _atoms(members["atoms.csv"], columns, model.config.latent_dim, path),
-        "model": model,
-        "paused": paused or None,
-        "config": AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])})),
-        "diagnostics": _diagnostics(record["diagnostics"]),
-        "epochs": int(record["epochs"]),
-        "device": str(record["device"]),
-        "seconds": {"total": seconds["total"]} | seconds,
-        "peak_memory_mb": None if peak is None else float(peak),
-    }
-
-
-def _diagnostics(record: dict[str, Any]) -> Diagnostics:
-    def floats(values: list[Any]) -> tuple[float, ...]:
-        return tuple(float(value) for value in values)
-
-    numbers = {name: float(record[name]) for name in ("noise_sigma", "noise_sigma_independent")}
-    counts = {name: int(record[name]) for name in ("active_latents", "outliers", "period_jumps")}
-    lists = {
-        "kl_latents": floats(record["kl_latents"]),
-        "leakage": floats(record["leakage"]),
-        "sentences": tuple(str(sentence) for sentence in record["sentences"]),
-        # Files of the first version do not tell of another seed.
-        "seed_agreement": floats(record.get("seed_agreement", [])),
-    }
-    reasons = {str(reason): int(count) for reason, count in record["set_aside"].items()}
-    return Diagnostics(**(record | numbers | counts | lists | {"set_aside": reasons}))
-
-
-def _refused(path: Path, reason: str) -> InputError:
-    return InputError(f"{path.name or path} cannot be opened as a run file: {reason}.")
+        raise refused(path, "it is damaged or incomplete") from error
 
 
 def _check_version(record: dict[str, Any], path: Path) -> None:
     if record.get("format") != FORMAT:
-        raise _refused(path, "it was not written by napari-shiftvae")
+        raise refused(path, "it was not written by napari-shiftvae")
     if record["format_version"] > FORMAT_VERSION:
-        raise _refused(path, "it was written by a newer version; update napari-shiftvae")
+        raise refused(path, "it was written by a newer version; update napari-shiftvae")
 
 
 def _check_kind(record: dict[str, Any], expected: str, path: Path) -> None:
     if record.get("holds", "atoms") != expected:
         other = {"atoms": "an image", "spectra": "spectra"}[record["holds"]]
-        raise _refused(path, f"it is of {other}; open it as that")
+        raise refused(path, f"it is of {other}; open it as that")
 
 
 def _members(path: Path) -> dict[str, bytes]:
     if not zipfile.is_zipfile(path):
         if not path.exists():
             raise InputError(f"There is no file {path}.")
-        raise _refused(path, "it is no run file, or only a part of one")
+        raise refused(path, "it is no run file, or only a part of one")
     with zipfile.ZipFile(path) as archive:
         infos = {info.filename: info for info in archive.infolist()}
         if set(infos) != set(MEMBERS) or len(archive.infolist()) != len(MEMBERS):
-            raise _refused(path, f"it does not hold just {', '.join(MEMBERS)}")
+            raise refused(path, f"it does not hold just {', '.join(MEMBERS)}")
         for name, limit in MEMBERS.items():
             if infos[name].file_size > limit:
-                raise _refused(path, f"its {name} is larger than any real one")
+                raise refused(path, f"its {name} is larger than any real one")
         claimed = sum(info.file_size for info in infos.values())
         if claimed > DENSEST * path.stat().st_size:
-            raise _refused(path, "it claims to unpack to more than any real one of its size")
+            raise refused(path, "it claims to unpack to more than any real one of its size")
         members = {}
         for name, info in infos.items():
             with archive.open(info) as member:
                 members[name] = member.read(info.file_size + 1)
         return members
-
-
-def _model(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> ShiftVAE:
-    with torch.device("meta"):  # settings may ask for more memory than there is
-        expected = ShiftVAE(config).state_dict()
-    same = set(weights) == set(expected) and all(
-        weights[name].shape == value.shape and weights[name].dtype == value.dtype
-        for name, value in expected.items()
-    )
-    if not same:
-        raise _refused(path, "its weights do not fit its settings")
-    if not all(torch.isfinite(value).all() for value in weights.values()):
-        raise _refused(path, "its weights are not finite")
-    model = ShiftVAE(config)
-    model.load_state_dict(weights)
-    return model.eval()
-
-
-def _atoms(content: bytes, columns: tuple[str, ...], latent_dim: int, path: Path) -> pd.DataFrame:
-    header = content.split(b"\n", 1)[0].decode().strip().split(",")
-    words = {*TEXT, GIVEN} & set(header)
-    numbers = [name for name in header if name not in words]
-    latents = [f"z{k}{end}" for k in range(1, latent_dim + 1) for end in ("", "_sd")]
-    if len(set(header)) < len(header) or not {*columns, *latents} <= set(header):
-        raise _refused(path, "its table of atoms lacks columns")
-    exact = ("y_px", "x_px")  # pandas may miss the last digit of a number
-    table = pd.read_csv(
-        io.BytesIO(content),
-        keep_default_na=False,
-        na_values={name: [""] for name in numbers if name not in exact},
-        dtype=dict.fromkeys(numbers, np.float64) | dict.fromkeys((*exact, *words), object),
-    )
-    return table.assign(**{name: [float(value) for value in table[name]] for name in exact})
