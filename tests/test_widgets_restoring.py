@@ -192,6 +192,7 @@ def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, stopped) -> 
     (saved,) = runs_folder().iterdir()
     assert load_run(saved).finished
     again = ShiftVAEWidget(viewer)
+    qtbot.addWidget(again)
     assert not again.notice.buttons
     for one in (dock, again):
         one.restoring.close()

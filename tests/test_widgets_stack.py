@@ -103,7 +103,7 @@ def test_frames_are_shown_in_step(qtbot, viewer, dock, stack, tmp_path) -> None:
         np.testing.assert_allclose(maps[t][rows, columns][there], used["z1"][there], rtol=1e-5)
     assert not made["movie z1"].visible
     assert "Learned from frames 0, 3." in dock.train.findings.text()
-    assert len(dock.train.model.choice) == 2  # its model can read single images
+    assert dock.train.model.choice.count() == 2  # its model can read single images
 
 
 def test_stopped_between_frames_it_goes_on(qtbot, dock, stack, tmp_path) -> None:

@@ -101,6 +101,7 @@ class Training(QObject):
         """End the analysis without a result."""
         if self._runner.busy:
             self._cancelled = True
+            self._pace.forget()  # it would hide what is said now
             self._session.activity = "stopping"
             self._session.say("Cancelled; no result was kept.")
             self._runner.cancel()
