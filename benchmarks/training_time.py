@@ -22,7 +22,7 @@ from factor_task import Case, mosaic
 from machine import on_this_machine, print_table
 from napari_shiftvae.core.gauge import fix_gauge, read
 from napari_shiftvae.core.infer import encode, refine
-from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.model import Encoded, ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import TrainConfig, start, train
@@ -84,11 +84,13 @@ def timed_training(case: Case, setting: Setting, epochs: int) -> dict[str, float
         del gradient
         boundary[0] = time.perf_counter()
 
-    def watch_output(module: torch.nn.Module, patches: object, output: torch.Tensor) -> None:
-        del module, patches
-        output.register_hook(at_encoder)
+    encode = model.encode
 
-    model.encoder.register_forward_hook(watch_output)
+    def watched_encode(*args: Any, **kwargs: Any) -> Encoded:
+        encoded = encode(*args, **kwargs)
+        encoded.z.register_hook(at_encoder)
+        return encoded
+
     backward = torch.Tensor.backward
 
     def split_backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
@@ -101,7 +103,7 @@ def timed_training(case: Case, setting: Setting, epochs: int) -> dict[str, float
     found: list[dict[str, float]] = []
     with (
         mock.patch.object(Patches, "gather", watch.around("gather", Patches.gather)),
-        mock.patch.object(model, "encode", watch.around("encoder", model.encode)),
+        mock.patch.object(model, "encode", watch.around("encoder", watched_encode)),
         mock.patch.object(model, "decode", watch.around("decoder", model.decode)),
         mock.patch.object(state.optimiser, "step", watch.around("optimiser", state.optimiser.step)),
         mock.patch.object(torch.Tensor, "backward", split_backward),
