@@ -27,10 +27,11 @@ from scipy.spatial import KDTree
 from machine import on_this_machine, print_table
 from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.computer import peak_memory_mb
+from napari_shiftvae.core.frames import FramesDone
 from napari_shiftvae.core.images import read_image
 from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.runfile import save_run
-from napari_shiftvae.core.sequence import FramesDone, analyse_sequence
+from napari_shiftvae.core.sequence import analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 

@@ -7,12 +7,13 @@ import tifffile
 from scipy.spatial import cKDTree
 
 from napari_shiftvae.cli import main
-from napari_shiftvae.core import sequence
+from napari_shiftvae.core import frames
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.frames import FramesDone, encode_sequence
 from napari_shiftvae.core.images import Calibration
-from napari_shiftvae.core.progress import finish
+from napari_shiftvae.core.progress import Progress, finish
 from napari_shiftvae.core.runfile import load_run
-from napari_shiftvae.core.sequence import FramesDone, analyse_sequence
+from napari_shiftvae.core.sequence import analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
@@ -74,12 +75,13 @@ def test_interrupted_sequence_goes_on_without_repeating_frames(stack, whole, tmp
             break
     steps.close()
     encoded = []
-    original = sequence.encode_steps
-    monkeypatch.setattr(
-        sequence,
-        "encode_steps",
-        lambda run, image, *more: encoded.append(image.name) or original(run, image, *more),
-    )
+    original = frames.encode_steps
+
+    def counted(run, image, *more, **how):
+        encoded.append(image.name)
+        return original(run, image, *more, **how)
+
+    monkeypatch.setattr(frames, "encode_steps", counted)
     again = finish(steps_of(stack, tmp_path))
     assert encoded == ["frame 2", "frame 3"]
     pd.testing.assert_frame_equal(again.atoms, result.atoms, check_dtype=False)
@@ -88,7 +90,7 @@ def test_interrupted_sequence_goes_on_without_repeating_frames(stack, whole, tmp
 def test_interrupted_training_goes_on(stack, whole, tmp_path):
     result, _ = whole
     for progress in (steps := steps_of(stack, tmp_path)):
-        if isinstance(progress, sequence.Progress) and progress.report is not None:
+        if isinstance(progress, Progress) and progress.report is not None:
             break
     steps.close()
     assert (tmp_path / "model.checkpoint.shiftvae").exists()
@@ -101,15 +103,15 @@ def test_interrupted_training_goes_on(stack, whole, tmp_path):
 def test_stopped_sequence_ends_with_what_there_is_and_goes_on(stack, whole, tmp_path, within):
     """Whether asked to between two frames or while the next one is read."""
     result, _ = whole
-    steps, answer, stopped, frames = steps_of(stack, tmp_path), None, None, 0
+    steps, answer, stopped, read = steps_of(stack, tmp_path), None, None, 0
     while stopped is None:
         try:
             progress = steps.send(answer)
         except StopIteration as end:
             stopped = end.value
-        frames += isinstance(progress, FramesDone)
+        read += isinstance(progress, FramesDone)
         ended = isinstance(progress, FramesDone)
-        answer = "stop" if frames == 2 - within and ended is not within else None
+        answer = "stop" if read == 2 - within and ended is not within else None
     assert (stopped.frames, result.frames) == (2, 4)
     assert set(stopped.atoms["t"]) == {0, 1}
     again = finish(steps_of(stack, tmp_path))
@@ -213,3 +215,88 @@ def test_command_line_takes_a_stack_or_many_files(stack, whole, tmp_path, capsys
         assert "of 4 frames" in capsys.readouterr().out
         table = pd.read_csv(tmp_path / folder / "atoms.csv").fillna({"set_aside": ""})
         pd.testing.assert_frame_equal(table, result.atoms, check_dtype=False)
+
+
+def with_classes(made):
+    """True places of both kinds of atoms in all frames, and the kind of each."""
+    truth = pd.concat([one.truth.assign(t=t) for t, one in enumerate(made)], ignore_index=True)
+    return truth[["t", "y_px", "x_px"]].to_numpy(), truth["sublattice"].astype(str).to_numpy()
+
+
+def test_trained_model_reads_a_stack_as_it_reads_each_image(stack, whole, tmp_path):
+    """Resumable too: nothing is read twice, and other pixels are another sequence."""
+    result, folder = whole
+    run = load_run(folder / "model.shiftvae")
+    images = stack[1:]
+    for progress in (steps := encode_sequence(run, images, tmp_path, calibration=CALIBRATION)):
+        if isinstance(progress, FramesDone):
+            break
+    steps.close()
+    moment = (tmp_path / "frame-00000.csv").stat().st_mtime_ns
+    made = finish(encode_sequence(run, images, tmp_path, calibration=CALIBRATION))
+    assert (tmp_path / "frame-00000.csv").stat().st_mtime_ns == moment
+    expected = result.atoms[result.atoms["t"] > 0].assign(t=lambda table: table["t"] - 1)
+    pd.testing.assert_frame_equal(made.atoms, expected.reset_index(drop=True), rtol=1e-6, atol=1e-6)
+    assert (made.learned_from, made.run) == ((), run)
+    with pytest.raises(InputError, match="holds another sequence"):
+        finish(encode_sequence(run, images + 1, tmp_path, calibration=CALIBRATION))
+    other = finish(encode_sequence(run, images, tmp_path / "more", calibration=None))
+    assert not any(sentence.startswith("The pixels") for sentence in other.sentences)
+
+
+def test_encode_takes_a_stack_on_the_command_line(stack, whole, tmp_path, capsys):
+    result, folder = whole
+    np.save(tmp_path / "stack.npy", stack)
+    command = ["encode", str(folder / "model.shiftvae"), str(tmp_path / "stack.npy"), "--output"]
+    assert main([*command, str(tmp_path / "run.shiftvae")]) == 2
+    assert "name a folder" in capsys.readouterr().err
+    calibrated = ["--pixel-size", "15", "--unit", "pm"]
+    assert main([*command, str(tmp_path / "made"), *calibrated, "--json"]) == 0
+    assert '"frames": 4' in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "made" / "atoms.csv").fillna({"set_aside": ""})
+    pd.testing.assert_frame_equal(table, result.atoms, check_dtype=False, rtol=1e-6, atol=1e-6)
+
+
+def test_model_of_given_classes(stack, made, tmp_path):
+    """Each frame is read with the classes of its own atoms, which the table has."""
+    picks, given = with_classes(made)
+    config = AnalysisConfig(train=TrainConfig(epochs=5))
+    steps = analyse_sequence(stack, config, tmp_path / "a", positions_tyx=picks, given=given)
+    result = finish(steps)
+    assert result.run.model.config.given == ("A", "B")
+    assert (result.atoms["given_class"] == given).all()
+    again = encode_sequence(result.run, stack, tmp_path / "b", positions_tyx=picks, given=given)
+    pd.testing.assert_frame_equal(finish(again).atoms, result.atoms, rtol=1e-6, atol=1e-6)
+    with pytest.raises(InputError, match="holds another sequence"):
+        finish(analyse_sequence(stack, config, tmp_path / "a", positions_tyx=picks))
+    with pytest.raises(InputError, match="give their positions too"):
+        finish(analyse_sequence(stack, config, tmp_path / "c", given=given))
+
+
+def test_labelled_atoms_of_one_frame_name_classes_in_all(stack, made, tmp_path):
+    """The frame that holds them is learned from, whatever the share."""
+    picks, kind = with_classes(made)
+    labels = np.where(picks[:, 0] == 2, kind, "")
+    config = AnalysisConfig(classes=2, train=TrainConfig(epochs=30))
+    result = finish(
+        analyse_sequence(stack, config, tmp_path, positions_tyx=picks, labels=labels, share=0.5)
+    )
+    assert result.learned_from == (0, 2, 3)
+    table = result.atoms[result.atoms["set_aside"] == ""]
+    named = np.array(["A", "B"])[table["class"]]
+    assert np.mean(named == kind[table.index]) > 0.99
+    assert any("0 A, 1 B" in sentence for sentence in result.run.diagnostics.sentences)
+
+
+def test_sequence_has_the_options_of_run(stack, tmp_path):
+    np.save(tmp_path / "stack.npy", stack)
+    options = ["--decoder", "coordinate", "--invariances", "none", "--classes", "2"]
+    options = [*options, "--smoothness", "1", "--check-seed", "--epochs", "2", "--no-refine"]
+    command = ["sequence", str(tmp_path / "stack.npy"), *options, "--share", "0.25"]
+    assert main([*command, "--output", str(tmp_path / "made")]) == 0
+    run = load_run(tmp_path / "made" / "model.shiftvae")
+    config = run.config
+    assert (config.decoder, config.invariances, config.classes) == ("coordinate", (), 2)
+    assert config.train.smoothness == 1
+    assert run.diagnostics.seed_agreement is not None
+    assert "class" in pd.read_csv(tmp_path / "made" / "atoms.csv")

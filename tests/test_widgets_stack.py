@@ -14,8 +14,11 @@ from napari.layers import Image, Points, Vectors
 from qtpy.QtCore import Qt
 
 from napari_shiftvae import sequence_jobs
-from napari_shiftvae.core.images import Calibration
+from napari_shiftvae.cli import main
+from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.progress import finish
+from napari_shiftvae.core.runfile import save_run
 from napari_shiftvae.core.sequence import analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
@@ -51,7 +54,7 @@ def dock(viewer, stack, tmp_path) -> Iterator[ShiftVAEWidget]:
     widget.train.stack.share.setValue(50)
     widget.train.stack.set_folder(tmp_path / "movie")
     yield widget
-    widget.stack.close()
+    widget.stack.job.close()
     widget.training.close()
     widget.atoms_control.close()
     widget.model_control.close()
@@ -111,14 +114,14 @@ def test_stopped_between_frames_it_goes_on(qtbot, dock, stack, tmp_path) -> None
         if getattr(progress, "done", 0) == 1:
             dock.train.stop.click()
 
-    dock.stack._runner.progressed.connect(stop_after_one)
+    dock.stack.job.progressed.connect(stop_after_one)
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     assert f"of {FRAMES} frames, kept in" in dock.header.message.text()
     assert "Start it again to read the others" in dock.header.message.text()
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "movie").glob("f*.csv")}
     assert 1 <= len(written) < FRAMES
-    dock.stack._runner.progressed.disconnect(stop_after_one)
+    dock.stack.job.progressed.disconnect(stop_after_one)
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     for name, moment in written.items():
@@ -138,6 +141,70 @@ def test_atoms_found_in_all_frames_are_used(qtbot, dock) -> None:
     picks = dock.session.picks.positions_tyx
     np.testing.assert_allclose(table[["t", "y_px", "x_px"]], picks, rtol=1e-9)
     assert not dock.overlay.atoms.visible
+
+
+def test_trained_model_reads_the_frames_as_on_the_command_line(
+    qtbot, dock, stack, tmp_path
+) -> None:
+    config = AnalysisConfig(train=TrainConfig(epochs=3))
+    size = Calibration(pixel_size_nm=(0.015, 0.015))
+    run = finish(analyse(MicroscopeImage(data=stack[0], name="one", calibration=size), config))
+    path = save_run(run, tmp_path / "one")
+    dock.model_control.open(str(path))
+    qtbot.waitUntil(lambda: dock.model_control.chosen() is not None)
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    assert "Read with the model of 'one'" in dock.train.findings.text()
+    np.save(tmp_path / "stack.npy", stack)
+    command = ["encode", str(path), str(tmp_path / "stack.npy"), "--output", str(tmp_path / "cli")]
+    assert main([*command, "--pixel-size", "15", "--unit", "pm"]) == 0
+    made = (tmp_path / "movie" / "atoms.csv").read_bytes()
+    assert made == (tmp_path / "cli" / "atoms.csv").read_bytes()
+    assert sum(row.startswith(b"3,") for row in made.splitlines()) > 20
+
+
+def test_sublattices_of_a_stack_are_told_to_the_model(qtbot, dock, stack, tmp_path) -> None:
+    """As on the command line: the same table to the last byte."""
+    truth = [
+        perovskite(rng=np.random.default_rng(n), shape=(150, 170)).truth.assign(t=n)
+        for n in range(FRAMES)
+    ]
+    table = pd.concat(truth, ignore_index=True)
+    dock.session.change_picks(Picks.read(table, by_hand=True))
+    dock.train.form.setValue(TrainSettings(epochs=3, sublattices="given"))
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    table.to_csv(tmp_path / "picks.csv", index=False)
+    np.save(tmp_path / "stack.npy", stack)
+    command = ["sequence", str(tmp_path / "stack.npy"), "--output", str(tmp_path / "cli")]
+    command += ["--positions", str(tmp_path / "picks.csv"), "--condition", "sublattice"]
+    command += ["--epochs", "3", "--share", "0.5", "--pixel-size", "15", "--unit", "pm"]
+    assert main(command) == 0
+    made = (tmp_path / "movie" / "atoms.csv").read_bytes()
+    assert made == (tmp_path / "cli" / "atoms.csv").read_bytes()
+    assert b"given_class" in made
+
+
+def test_sublattices_are_missing(qtbot, dock) -> None:
+    dock.train.form.setValue(TrainSettings(epochs=3, sublattices="examples"))
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    assert "The atoms are in no sublattices" in dock.header.message.text()
+
+
+def test_cancel_in_the_activity_dock_keeps_the_frames_that_are_read(
+    qtbot, viewer, dock, tmp_path
+) -> None:
+    dock.stack.job.progressed.connect(
+        lambda progress: getattr(progress, "done", 0) == 1 and dock.stack.job._bar._bar.cancel()
+    )
+    before = len(viewer.layers)
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    assert "Cancelled; frames that were read are kept" in dock.header.message.text()
+    assert len(viewer.layers) == before
+    assert (tmp_path / "movie" / "frame-00000.csv").exists()
+    assert not (tmp_path / "movie" / "atoms.csv").exists()
 
 
 def _runs(dock) -> list[object]:

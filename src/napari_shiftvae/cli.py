@@ -15,11 +15,10 @@ from napari_shiftvae import __version__, cli_atoms, cli_model, cli_runs
 from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory
 
 if TYPE_CHECKING:
+    from napari_shiftvae.core.frames import SequenceRun
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.spectra_run import SpectraRun
-
-NM_PER_UNIT = {"nm": 1.0, "pm": 1e-3, "angstrom": 0.1}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,15 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--sampling", choices=("atoms", "grid", "random"), default="atoms")
     run.add_argument("--count", type=int, metavar="N", help="windows for grid or random sampling")
-    run.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
-    run.add_argument("--patch-size", type=int, metavar="PX")
     cli_model.add_arguments(run)
-    run.add_argument("--epochs", type=int, metavar="N")
-    run.add_argument("--no-refine", action="store_true", help="read results off the encoder")
-    run.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's own")
-    run.add_argument("--unit", choices=tuple(NM_PER_UNIT), help="of --pixel-size")
-    run.add_argument("--seed", type=int, default=0, metavar="S")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    run.add_argument(
+        "--spectra",
+        type=int,
+        metavar="AXIS",
+        help="one spectrum per pixel along this axis of the file, counted from 0",
+    )
     run.add_argument(
         "--resume", type=Path, metavar="RUN", help="train on from a run file or a checkpoint"
     )
@@ -188,8 +185,11 @@ def _finish(run: Run | SpectraRun, options: argparse.Namespace) -> None:
 def _encode(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.images import read_image
 
+    image = _calibrated(read_image(options.image, stacks=True), options)
+    if image.data.ndim == 3:
+        _say_frames(_with_progress(cli_runs.encoding_frames(options, image)), options)
+        return
     _check_output(options.output)
-    image = _calibrated(read_image(options.image), options)
     _finish(_with_progress(cli_runs.encoding(options, image)), options)
 
 
@@ -202,10 +202,15 @@ def _sequence(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.images import read_image
 
     first = _calibrated(read_image(options.images[0], stacks=True), options)
-    made = _with_progress(cli_runs.sequence(options, first))
+    _say_frames(_with_progress(cli_runs.sequence(options, first)), options)
+
+
+def _say_frames(made: SequenceRun, options: argparse.Namespace) -> None:
     for sentence in made.sentences:
         print(sentence)
     print(f"Wrote {made.count} atoms of {made.frames} frames to {made.table}")
+    if options.json:
+        print(json.dumps({"n_patches": made.count, "frames": made.frames}))
 
 
 def _check_output(path: Path) -> None:
@@ -239,7 +244,7 @@ def _calibrated(image: MicroscopeImage, options: argparse.Namespace) -> Microsco
         raise InputError("--pixel-size and --unit go together, as in --pixel-size 15 --unit pm.")
     if options.pixel_size is None:
         return image
-    size_nm = options.pixel_size * NM_PER_UNIT[options.unit]
+    size_nm = options.pixel_size * cli_model.NM_PER_UNIT[options.unit]
     return replace(image, calibration=_calibration(size_nm))
 
 

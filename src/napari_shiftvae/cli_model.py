@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
     from napari_shiftvae.core.settings import AnalysisConfig
 
+NM_PER_UNIT = {"nm": 1.0, "pm": 1e-3, "angstrom": 0.1}
+DEVICES = ("auto", "cpu", "cuda", "mps")
 ONLY_IMAGES = (
     *("positions", "count", "patch_size", "pixel_size", "resume", "labels", "condition"),
 )
 
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
-    """Describe the options."""
+    """Describe the options, the same for images and for sequences of them."""
+    run.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
+    run.add_argument("--patch-size", type=int, metavar="PX")
     run.add_argument("--latent-dim", type=int, default=2, metavar="K")
     run.add_argument("--decoder", choices=("fourier", "coordinate"), default="fourier")
     run.add_argument(
@@ -54,12 +58,12 @@ def add_arguments(run: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train once more with the next seed and say how far the latents agree",
     )
-    run.add_argument(
-        "--spectra",
-        type=int,
-        metavar="AXIS",
-        help="one spectrum per pixel along this axis of the file, counted from 0",
-    )
+    run.add_argument("--epochs", type=int, metavar="N")
+    run.add_argument("--no-refine", action="store_true", help="read results off the encoder")
+    run.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's own")
+    run.add_argument("--unit", choices=tuple(NM_PER_UNIT), help="of --pixel-size")
+    run.add_argument("--seed", type=int, default=0, metavar="S")
+    run.add_argument("--device", choices=DEVICES, default="auto")
 
 
 def column(table: pd.DataFrame | None, name: str | None, option: str) -> NDArray[np.str_] | None:

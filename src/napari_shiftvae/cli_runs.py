@@ -7,27 +7,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftvae.cli_model import column
+from napari_shiftvae.cli_model import add_arguments, column, config_from
 from napari_shiftvae.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from napari_shiftvae.core.frames import FramesDone, SequenceRun
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.core.sequence import FramesDone, SequenceRun
 
 
 def add_encode(parser: argparse.ArgumentParser) -> None:
     """Describe the options of ``encode``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="whose model to use")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--output", type=Path, required=True, metavar="RUN2", help="*.shiftvae")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="an image or a stack of frames")
     parser.add_argument(
-        "--positions", type=Path, metavar="CSV", help="atoms to use, with columns y_px,x_px"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="RUN2",
+        help="*.shiftvae; a folder for a stack",
+    )
+    parser.add_argument(
+        "--positions",
+        type=Path,
+        metavar="CSV",
+        help="atoms to use, with columns y_px,x_px, and t for a stack",
     )
     parser.add_argument(
         "--condition",
@@ -65,56 +75,47 @@ def add_sequence(parser: argparse.ArgumentParser) -> None:
         "--positions", type=Path, metavar="CSV", help="atoms to use, with columns t,y_px,x_px"
     )
     parser.add_argument("--share", type=float, default=0.25, help="of the frames to learn from")
-    parser.add_argument("--dark", action="store_true", help="atoms are darker than what is around")
     parser.add_argument("--separation", type=float, metavar="PX", help="of neighbouring atoms")
-    parser.add_argument("--patch-size", type=int, metavar="PX")
-    parser.add_argument("--latent-dim", type=int, default=2, metavar="K")
-    parser.add_argument("--epochs", type=int, metavar="N")
-    parser.add_argument("--no-refine", action="store_true", help="read results off the encoder")
-    parser.add_argument("--pixel-size", type=float, metavar="VALUE", help="instead of the file's")
-    parser.add_argument("--unit", choices=("nm", "pm", "angstrom"), help="of --pixel-size")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.set_defaults(sampling="atoms", count=None)
 
 
 def sequence(
     options: argparse.Namespace, first: MicroscopeImage
 ) -> Generator[Progress | FramesDone, str | None, SequenceRun]:
     """Steps of analysing a stack or many images; `first` is the first of these."""
-    from napari_shiftvae.core.positions import read_positions
     from napari_shiftvae.core.sequence import analyse_sequence
-    from napari_shiftvae.core.settings import AnalysisConfig
-    from napari_shiftvae.core.train import TrainConfig
 
     if len(options.images) > 1:
         frames: Any = _Files(options.images)
     else:
         frames = first.data if first.data.ndim == 3 else first.data[None]
-    config = AnalysisConfig(
-        dark=options.dark,
-        separation_px=options.separation,
-        patch_size_px=options.patch_size,
-        latent_dim=options.latent_dim,
-        train=TrainConfig(epochs=options.epochs, seed=options.seed),
-        refine=not options.no_refine,
-        device=options.device,
-    )
-    positions = None
-    if options.positions is not None:
-        table = read_positions(options.positions)
-        if "t" not in table:
-            raise InputError(
-                f"{options.positions} has no column t: give the frame of each position, from 0."
-            )
-        positions = table[["t", "y_px", "x_px"]].to_numpy()
+    table = _positions_in_frames(options.positions)
+    labels = column(table, options.labels, "--labels")
+    config = config_from(options, labels)
     return analyse_sequence(
         frames,
-        config,
+        replace(config, separation_px=options.separation),
         options.output,
-        positions_tyx=positions,
+        positions_tyx=None if table is None else table[["t", "y_px", "x_px"]].to_numpy(),
+        given=column(table, options.condition, "--condition"),
+        labels=labels,
         share=options.share,
+        check_seed=options.check_seed,
         calibration=first.calibration,
     )
+
+
+def _positions_in_frames(path: Path | None) -> pd.DataFrame | None:
+    from napari_shiftvae.core.positions import read_positions
+
+    if path is None:
+        return None
+    table = read_positions(path)
+    if "t" not in table:
+        raise InputError(f"{path} has no column t: give the frame of each position, from 0.")
+    return table
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,34 @@ def encoding(
         resample=options.resample,
         own_intensity=options.own_intensity,
         device=options.device,
+    )
+
+
+def encoding_frames(
+    options: argparse.Namespace, stack: MicroscopeImage
+) -> Generator[Progress | FramesDone, str | None, SequenceRun]:
+    """Steps of applying a run's model to all frames of a stack."""
+    from napari_shiftvae.core.frames import Reading, encode_sequence
+    from napari_shiftvae.core.runfile import load_run
+
+    if options.output.is_file() or options.output.suffix == ".shiftvae":
+        raise InputError(
+            f"{options.image} is a stack, whose results are files in a folder: name a folder for "
+            "--output."
+        )
+    table = _positions_in_frames(options.positions)
+    return encode_sequence(
+        load_run(options.run),
+        stack.data,
+        options.output,
+        positions_tyx=None if table is None else table[["t", "y_px", "x_px"]].to_numpy(),
+        given=column(table, options.condition, "--condition"),
+        reading=Reading(
+            resample=options.resample,
+            own_intensity=options.own_intensity,
+            device=options.device,
+        ),
+        calibration=stack.calibration,
     )
 
 

@@ -100,7 +100,7 @@ def survey(
 def calibration_in(path: Path) -> tuple[Path, Calibration | None]:
     """Read what a file says about the size of its pixels; None where it cannot be read."""
     try:
-        return path, read_image(path).calibration
+        return path, read_image(path, stacks=True).calibration
     except InputError:
         return path, None
 
@@ -228,41 +228,55 @@ def _steps(
     from napari_shiftvae.core.apply import encode_steps
     from napari_shiftvae.core.seeds import with_seed_check
 
-    picks, use = order.picks, order.train.sublattices
-    positions = None if picks is None else picks.positions_yx
-    trained = order.trained
-    if trained is not None:
-        # sublattices that the model does not know say nothing to it
-        known = (
-            picks is not None
-            and len(picks.sublattices) > 0
-            and {*picks.sublattices} <= {*trained.run.model.config.given}
-        )
+    positions = None if order.picks is None else order.picks.positions_yx
+    if order.trained is not None:
         return encode_steps(
-            trained.run,
+            order.trained.run,
             image,
             positions,
-            given=picks.sublattice if known else None,
-            resample=trained.resample,
-            own_intensity=trained.own_intensity,
+            given=known_classes(order.picks, order.trained.run),
+            resample=order.trained.resample,
+            own_intensity=order.trained.own_intensity,
             device=order.device,
         )
-    given = labels = None
-    if use != "ignored" and order.resume is None:  # a run that goes on keeps its own
-        if picks is None or not picks.sublattices:
-            raise InputError(
-                "The atoms are in no sublattices: group them in the Atoms tab, or name some there; "
-                "or choose under Train that sublattices are ignored."
-            )
-        if use == "given":
-            given = picks.sublattice
-        else:
-            labels = picks.sublattice
-            config = replace(config, classes=max(config.classes, len(picks.sublattices), 2))
-    steps = analyse(
-        image, config, positions_yx=positions, given=given, labels=labels, resume=order.resume
-    )
+    told: dict[str, Any] = {}
+    if order.resume is None:  # a run that goes on keeps its own
+        config, told = with_sublattices(config, order.train, order.picks)
+    steps = analyse(image, config, positions_yx=positions, resume=order.resume, **told)
     return with_seed_check(steps, image) if order.train.check_seed else steps
+
+
+def known_classes(picks: Picks | None, run: Run) -> NDArray[np.object_] | None:
+    """Sublattices of picks, where a model knows them all; others say nothing to it."""
+    if picks is None or not picks.sublattices:
+        return None
+    known = {*picks.sublattices} <= {*run.model.config.given}
+    return picks.sublattice if known else None
+
+
+def with_sublattices(
+    config: AnalysisConfig, train: TrainSettings, picks: Picks | None
+) -> tuple[AnalysisConfig, dict[str, NDArray[np.object_]]]:
+    """Tell an analysis what the sublattices of the Atoms tab are to the model.
+
+    Returns
+    -------
+    config : AnalysisConfig
+    told : dict
+        Further keyword arguments of `analyse` or `analyse_sequence`.
+    """
+    use = train.sublattices
+    if use == "ignored":
+        return config, {}
+    if picks is None or not picks.sublattices:
+        raise InputError(
+            "The atoms are in no sublattices: group them in the Atoms tab, or name some there; "
+            "or choose under Train that sublattices are ignored."
+        )
+    if use == "given":
+        return config, {"given": picks.sublattice}
+    classes = max(config.classes, len(picks.sublattices), 2)
+    return replace(config, classes=classes), {"labels": picks.sublattice}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

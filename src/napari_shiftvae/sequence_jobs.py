@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.jobs import Started, config_for
+from napari_shiftvae.jobs import (
+    Started,
+    calibration_in,
+    config_for,
+    known_classes,
+    with_sublattices,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_shiftvae.core.frames import FramesDone, SequenceRun
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.progress import Progress
-    from napari_shiftvae.core.sequence import FramesDone, SequenceRun
-    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.jobs import Trained
     from napari_shiftvae.picks import Picks
     from napari_shiftvae.settings import FindSettings, TrainSettings
 
@@ -41,6 +46,8 @@ class Order:
         Atoms to analyse; they are found where None.
     share : float
         Of the frames to learn from.
+    trained : Trained or None
+        Model to read the frames with; nothing is trained then.
     folder : Path or None
         Where the tables go; one among the user's runs by default, the same for the same order.
     runs_folder : Path or None
@@ -54,6 +61,7 @@ class Order:
     picks: Picks | None
     share: float
     folder: Path | None
+    trained: Trained | None = None
     runs_folder: Path | None = None
 
 
@@ -75,36 +83,70 @@ class Finished:
 
 
 def analysis(order: Order) -> Generator[Progress | FramesDone | Started, Any, Finished]:
-    """Train on some frames, read all, and have the maps drawn."""
+    """Train on some frames, or take a trained model; read all, and have the maps drawn."""
     from napari_shiftvae.core.computer import choose_device
+
+    stack = order.stack
+    if stack.calibration is None and stack.path is not None:
+        # the same as the command line knows, even if Run was pressed before the file was read
+        stack = replace(stack, calibration=calibration_in(stack.path)[1])
+    yield Started(device=str(choose_device(order.device)))
+    steps, folder = _steps(replace(order, stack=stack))
+    run = yield from steps
+    return Finished(run=run, folder=folder, maps=maps(run, stack.data.shape))
+
+
+def _steps(
+    order: Order,
+) -> tuple[Generator[Progress | FramesDone, str | None, SequenceRun], Path]:
+    """The core's call, and the folder where the results go."""
+    from napari_shiftvae.core.frames import Reading, encode_sequence, fingerprint
     from napari_shiftvae.core.sequence import analyse_sequence
 
-    if order.train.sublattices != "ignored":
-        raise InputError(
-            "The model of a stack knows no sublattices: choose under Train that they are ignored."
+    stack, picks, trained = order.stack, order.picks, order.trained
+    positions = None if picks is None else picks.positions_tyx
+    if trained is not None:
+        reading = Reading(
+            resample=trained.resample,
+            own_intensity=trained.own_intensity,
+            device=order.device,
         )
+        given = known_classes(picks, trained.run)
+        classes = None if given is None else given.tolist()
+        folder = order.folder or _folder(order, (fingerprint(trained.run), reading, classes))
+        return encode_sequence(
+            trained.run,
+            stack.data,
+            folder,
+            positions_tyx=positions,
+            given=given,
+            reading=reading,
+            calibration=stack.calibration,
+        ), folder
     config = config_for(order.find, order.train, device=order.device)
-    yield Started(device=str(choose_device(order.device)))
-    folder = order.folder or _folder(order, config)
-    run = yield from analyse_sequence(
-        order.stack.data,
+    config, told = with_sublattices(config, order.train, picks)
+    said = [(name, values.tolist()) for name, values in told.items()]
+    folder = order.folder or _folder(order, (config, order.share, order.train.check_seed, said))
+    return analyse_sequence(
+        stack.data,
         config,
         folder,
-        positions_tyx=None if order.picks is None else order.picks.positions_tyx,
+        positions_tyx=positions,
         share=order.share,
-        calibration=order.stack.calibration,
-    )
-    return Finished(run=run, folder=folder, maps=maps(run, order.stack.data.shape))
+        check_seed=order.train.check_seed,
+        calibration=stack.calibration,
+        **told,
+    ), folder
 
 
-def _folder(order: Order, config: AnalysisConfig) -> Path:
+def _folder(order: Order, how: Any) -> Path:
     """Folder of its own for every sequence and all settings, so that each goes on where it was."""
     from napari_shiftvae.core.checkpoint import runs_folder
     from napari_shiftvae.core.images import checksum
 
     stack = order.stack
     picks = None if order.picks is None else checksum(order.picks.positions_tyx)
-    known = (config, order.share, stack.data.shape, checksum(stack.data[0]), picks)
+    known = (how, stack.data.shape, checksum(stack.data[0]), picks)
     plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in stack.name)
     digest = hashlib.sha256(repr(known).encode()).hexdigest()[:10]
     return (order.runs_folder or runs_folder()) / f"{plain.strip()[:80] or 'stack'} {digest}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari.types import LayerDataTuple
 
-    from napari_shiftvae.core.sequence import SequenceRun
+    from napari_shiftvae.core.frames import SequenceRun
 
 READING = "against its cage"
 

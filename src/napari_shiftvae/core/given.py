@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,19 @@ class Told:
         if GIVEN in atoms:
             given = atoms[GIVEN].to_numpy().astype(str)
         return cls(given=given, labels=labels)
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Told:
+        """What is told of some of the picks, in this order."""
+        given = None if self.given is None else self.given[rows]
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, given=given, labels=labels)
+
+    @property
+    def words(self) -> NDArray[Any] | None:
+        """Labels (M,) by their names, "" where there is none; numbers where they have no names."""
+        if self.labels is None or not self.names:
+            return self.labels
+        return np.array([*self.names, ""])[self.labels]
 
     @property
     def sentences(self) -> tuple[str, ...]:

@@ -158,8 +158,8 @@ class ShiftVAEWidget(QWidget):
         self.train.run_asked.connect(self.quick_run)
         self.train.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.stop_asked.connect(self.training.stop)
-        self.train.stop_asked.connect(self.spectra.stop)
-        self.train.stop_asked.connect(self.stack.stop)
+        self.train.stop_asked.connect(self.spectra.job.stop)
+        self.train.stop_asked.connect(self.stack.job.stop)
         self.spectra.progressed.connect(self._on_progress)
         self.stack.fraction_changed.connect(header.show_fraction)
         self.train.form.valueChanged.connect(self._on_train_settings)
@@ -180,7 +180,7 @@ class ShiftVAEWidget(QWidget):
             self.training.close,
             self.model_control.close,
             self.spectra.close,
-            self.stack.close,
+            self.stack.job.close,
             self.copying.close,
             self.atoms_control.close,
             self.explore_control.close,

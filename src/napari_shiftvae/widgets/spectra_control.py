@@ -11,7 +11,7 @@ from napari_shiftvae import spectra_jobs
 from napari_shiftvae.placement import source_path, without_axis
 from napari_shiftvae.widgets.pace import Pace
 from napari_shiftvae.widgets.runs_folder import chosen_folder
-from napari_shiftvae.widgets.worker import Runner
+from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -43,20 +43,12 @@ class SpectraControl(QObject):
         self._layer: Image | None = None
         self.order: spectra_jobs.Order | None = None  # the last one
         self._axis = 0
-        self._runner = Runner(self)
+        self.job = SideJob(self._session, self, kept="no result was kept.")
         self._pace = Pace(self.progressed.emit, panel)
-        self._runner.progressed.connect(self._on_progress)
-        self._runner.succeeded.connect(self._on_success)
-        self._runner.refused.connect(lambda sentence: self._session.say(sentence, wrong=True))
-        self._runner.failed.connect(
-            lambda error: self._session.say(f"The analysis failed: {error}", wrong=True)
-        )
-        self._runner.ended.connect(self._on_ended)
-
-    @property
-    def busy(self) -> bool:
-        """Whether spectra are being analysed."""
-        return self._runner.busy
+        self.job.progressed.connect(self._on_progress)
+        self.job.succeeded.connect(self._on_success)
+        self.job.cancelled.connect(self._pace.forget)
+        self.job.ended.connect(self._pace.forget)  # what it would show is over
 
     def follow(self, layer: Image | None) -> None:
         """Offer the axes of a layer with three dimensions."""
@@ -90,15 +82,7 @@ class SpectraControl(QObject):
             folder=chosen_folder(),
         )
         self.order = order
-        self._session.begin()
-        self._session.say(f"Analysing the spectra of '{layer.name}' ...")
-        self._runner.start(f"spectra of '{layer.name}'", spectra_jobs.analysis, order)
-
-    def stop(self) -> None:
-        """End training; results come from what was learned so far."""
-        if self._runner.busy:
-            self._session.activity = "stopping"
-            self._runner.send("stop")
+        self.job.start("spectra", layer.name, spectra_jobs.analysis, order)
 
     @property
     def key(self) -> object:
@@ -107,12 +91,13 @@ class SpectraControl(QObject):
 
     def close(self) -> None:
         """End the thread."""
-        self._runner.close()
+        self.job.close()
         with suppress(RuntimeError):  # Qt may have deleted it before
             self._pace.forget()
 
     def _on_progress(self, progress: Progress) -> None:
         self._session.take_progress(progress)
+        self.job.show(progress.fraction)
         self._pace.offer(progress)
 
     def _on_success(self, finished: spectra_jobs.Finished) -> None:
@@ -129,7 +114,3 @@ class SpectraControl(QObject):
             f"{run.seconds['total']:.1f} s on {run.device}; shifts are in {unit}."
             + ("" if finished.saved is None else f" Saved: {finished.saved.name}")
         )
-
-    def _on_ended(self) -> None:
-        self._pace.forget()  # what it would show is over
-        self._session.activity = "idle"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.jobs import Started
 from napari_shiftvae.placement import spatial
 from napari_shiftvae.sequence_layers import sequence_layers
-from napari_shiftvae.widgets.worker import Runner
+from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -43,14 +42,12 @@ class StackControl(QObject):
         self._layer: Image | None = None
         self.order: sequence_jobs.Order | None = None  # the last one
         self.device = ""
-        self._runner = Runner(self)
-        self._runner.progressed.connect(self._on_progress)
-        self._runner.succeeded.connect(self._on_success)
-        self._runner.refused.connect(self._refuse)
-        self._runner.failed.connect(
-            lambda error: self._session.say(f"The analysis failed: {error}", wrong=True)
+        self.job = SideJob(
+            self._session, self, kept="frames that were read are kept: start it again to go on."
         )
-        self._runner.ended.connect(self._on_ended)
+        self.job.progressed.connect(self._on_progress)
+        self.job.succeeded.connect(self._on_success)
+        self.job.ended.connect(lambda: self.fraction_changed.emit(0.0))
         panel.spectra.currentIndexChanged.connect(lambda _: self.follow(self._chosen))
 
     @property
@@ -68,11 +65,8 @@ class StackControl(QObject):
     def start(self, layer: Image, asked: jobs.Order) -> None:
         """Analyse all frames of a layer."""
         box, picks, frames = self._panel.stack, asked.picks, len(layer.data)
-        if asked.trained is not None:
-            self._refuse("A trained model reads one image: choose 'train a new one' for a stack.")
-            return
         if picks is not None and len(set(picks.t)) == 1 < frames:
-            self._refuse(
+            self.job.refuse(
                 f"There are atoms in frame {picks.t[0]} only: press Find for those of all frames, "
                 "or delete these to have them found."
             )
@@ -85,27 +79,16 @@ class StackControl(QObject):
             picks=picks,
             share=box.share.value() / 100,
             folder=box.folder,
+            trained=asked.trained,
             runs_folder=asked.folder,
         )
         self._layer, self.order = layer, order
-        self._session.begin()
-        self._session.say(f"Analysing the frames of '{layer.name}' ...")
-        self._runner.start(f"shift-VAE analysis of '{layer.name}'", sequence_jobs.analysis, order)
-
-    def stop(self) -> None:
-        """End training, or the reading of frames, with what there is."""
-        if self._runner.busy:
-            self._session.activity = "stopping"
-            self._runner.send("stop")
+        self.job.start("frames", layer.name, sequence_jobs.analysis, order)
 
     @property
     def key(self) -> object:
         """What the layer is known by that was analysed last."""
         return None if self._layer is None else self._layer.unique_id
-
-    def close(self) -> None:
-        """End the thread."""
-        self._runner.close()
 
     def _on_progress(self, progress: Any) -> None:
         if isinstance(progress, Started):
@@ -113,13 +96,17 @@ class StackControl(QObject):
             return
         if not hasattr(progress, "stage"):  # a frame is done
             self._session.say(progress.message)
-            share = progress.done / progress.total
-            self.fraction_changed.emit(TRAINED + (1 - TRAINED) * share)
+            begun = TRAINED if self.order is None or self.order.trained is None else 0.0
+            self._show(begun + (1 - begun) * progress.done / progress.total)
         elif progress.report is not None:
             self._session.take_progress(progress)
             self._session.say(progress.message)
             self._panel.show_progress(progress, self._session.losses, self.device)
-            self.fraction_changed.emit(TRAINED * progress.fraction)
+            self._show(TRAINED * progress.fraction)
+
+    def _show(self, fraction: float) -> None:
+        self.job.show(fraction)
+        self.fraction_changed.emit(fraction)
 
     def _on_success(self, finished: sequence_jobs.Finished) -> None:
         run, layer = finished.run, self._layer
@@ -130,8 +117,13 @@ class StackControl(QObject):
             picks.visible = False
         made = sequence_layers(run, finished.maps, layer.name, spatial(layer))
         self._overlay.runs.add(made)
+        learned = (
+            f"Learned from frames {', '.join(map(str, run.learned_from))}."
+            if run.learned_from
+            else f"Read with the model of '{run.run.image.name}'."
+        )
         sentences = [
-            f"Learned from frames {', '.join(map(str, run.learned_from))}.",
+            learned,
             *run.sentences,
             *run.run.diagnostics.sentences,
         ]
@@ -143,11 +135,3 @@ class StackControl(QObject):
         self._session.say(
             f"Done: {len(run.atoms)} atoms in {read}, kept in {finished.folder}.{more}"
         )
-
-    def _refuse(self, sentence: str) -> None:
-        self._session.say(sentence, wrong=True)
-        show_warning(sentence)
-
-    def _on_ended(self) -> None:
-        self.fraction_changed.emit(0.0)
-        self._session.activity = "idle"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.utils import cancelable_progress
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae import jobs
 from napari_shiftvae.picks import Picks
+from napari_shiftvae.widgets.activity import ActivityBar
 from napari_shiftvae.widgets.pace import Pace, hold_still
 from napari_shiftvae.widgets.turns import Turns
 from napari_shiftvae.widgets.worker import Runner
@@ -36,7 +36,6 @@ STAGES = {
     "refine": (0.9, 0.98),
     "fields": (0.98, 1.0),
 }
-LOOK_EVERY_MS = 200
 
 
 class Training(QObject):
@@ -58,7 +57,8 @@ class Training(QObject):
         self._pace = Pace(self._show, parent)
         self._turns = Turns(self)
         self._turns.ended.connect(self._on_concluded)
-        self._bar: cancelable_progress | None = None
+        self._bar = ActivityBar(self)
+        self._bar.cancelled.connect(self.cancel)
         self._fraction = 0.0
         self.device = ""
         self._finds = False
@@ -68,9 +68,6 @@ class Training(QObject):
         self._order: jobs.Order | None = None
         # by the model: a run that says more of the same analysis has the same one
         self._orders: WeakKeyDictionary[object, jobs.Order] = WeakKeyDictionary()
-        self._timer = QTimer(self)
-        self._timer.setInterval(LOOK_EVERY_MS)
-        self._timer.timeout.connect(self._on_timer)
         self._runner.progressed.connect(self._on_progress)
         self._runner.succeeded.connect(self._on_success)
         self._runner.refused.connect(self._on_refused)
@@ -85,9 +82,8 @@ class Training(QObject):
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
-        self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {target.name}")
+        self._bar.start(target.name)
         hold_still(self._dock.window())
-        self._timer.start()
         self._runner.start(f"shift-VAE analysis of '{target.name}'", jobs.analysis, order)
 
     def stop(self) -> None:
@@ -113,10 +109,8 @@ class Training(QObject):
     def close(self) -> None:
         """End the thread before the dock goes."""
         self._runner.close()
-        self._close_bar()
+        self._bar.end()
         with suppress(RuntimeError):  # Qt may have deleted them before
-            self._timer.stop()
-        with suppress(RuntimeError):
             self._pace.forget()
         with suppress(RuntimeError):
             self._turns.forget()
@@ -133,6 +127,7 @@ class Training(QObject):
         self._session.take_progress(progress)
         begin, end = STAGES[progress.stage]
         self._fraction = begin + (end - begin) * progress.fraction
+        self._bar.show(self._fraction)
         self._pace.offer(progress)
 
     def _show(self, progress: Progress) -> None:
@@ -152,17 +147,6 @@ class Training(QObject):
             found = Picks.of(positions, by_hand=False)
             self._session.change_picks(found, step="analysis")
 
-    def _on_timer(self) -> None:
-        """Look at napari's activity dock: its Cancel button tells nobody."""
-        bar = self._bar
-        if bar is None:
-            return
-        if bar.is_canceled:
-            self.cancel()
-        percent = int(100 * self._fraction)
-        if percent != bar.n:
-            bar.update(percent - bar.n)
-
     def _on_success(self, result: jobs.Finished) -> None:
         self._result = result
 
@@ -174,8 +158,7 @@ class Training(QObject):
         self._session.say(f"The analysis failed: {error}", wrong=True)
 
     def _on_ended(self) -> None:
-        self._timer.stop()
-        self._close_bar()
+        self._bar.end()
         if self._result is None:
             self._pace.forget()  # it would hide why there is no result
         self._pace.catch_up()
@@ -201,11 +184,6 @@ class Training(QObject):
     def _on_concluded(self) -> None:
         self._session.activity = "idle"
         self.ended.emit()
-
-    def _close_bar(self) -> None:
-        bar, self._bar = self._bar, None
-        if bar is not None:
-            bar.close()
 
 
 def _what(run: Run) -> str:

@@ -1,0 +1,52 @@
+"""A bar in napari's activity dock, with Cancel."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from napari.utils import cancelable_progress
+from qtpy.QtCore import QObject, QTimer, Signal
+
+LOOK_EVERY_MS = 200
+
+
+class ActivityBar(QObject):
+    """Shows how far a job is in napari's activity dock; `cancelled` is for its Cancel."""
+
+    cancelled = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._bar: cancelable_progress | None = None
+        self._percent = 0
+        self._timer = QTimer(self)
+        self._timer.setInterval(LOOK_EVERY_MS)
+        self._timer.timeout.connect(self._look)
+
+    def start(self, title: str) -> None:
+        """Show a new bar."""
+        self._percent = 0
+        self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {title}")
+        self._timer.start()
+
+    def show(self, fraction: float) -> None:
+        """Say how much is done, from 0 to 1."""
+        self._percent = int(100 * fraction)
+
+    def end(self) -> None:
+        """Take the bar away; also after Qt has deleted this object."""
+        with suppress(RuntimeError):
+            self._timer.stop()
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
+
+    def _look(self) -> None:
+        """Look at the bar: its Cancel button tells nobody."""
+        bar = self._bar
+        if bar is None:
+            return
+        if self._percent != bar.n:
+            bar.update(self._percent - bar.n)
+        if bar.is_canceled:
+            self.cancelled.emit()
