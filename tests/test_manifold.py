@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_shiftvae.core.analyse import analyse, finish
@@ -124,3 +125,23 @@ def test_latents_must_be_as_many_as_the_run_has(run):
     assert latent_names(run) == ["z1", "z2"]
     with pytest.raises(InputError, match="the run has 2"):
         decode(run, [1.0, 2.0, 3.0])
+
+
+def test_pictures_are_made_by_the_calling_thread_alone(run, monkeypatch):
+    threads = []
+    decoder = run.model.decoder.forward
+
+    def watched(*contents):
+        threads.append(torch.get_num_threads())
+        return decoder(*contents)
+
+    monkeypatch.setattr(run.model.decoder, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decode(run, np.zeros((1, len(latent_names(run)))))
+        view_atom(run, patches_of(run, IMAGE), int(np.flatnonzero(run.used)[0]))
+        assert threads == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

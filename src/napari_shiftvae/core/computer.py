@@ -11,7 +11,7 @@ import torch
 
 from napari_shiftvae.core.errors import InputError
 
-__all__ = ["choose_device", "peak_memory_mb", "spare_one_core"]
+__all__ = ["alone", "choose_device", "peak_memory_mb", "spare_one_core"]
 
 MOST_THREADS = 4
 
@@ -26,6 +26,21 @@ def spare_one_core() -> Generator[None]:
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 2
     torch.set_num_threads(max(1, min(MOST_THREADS, cores - 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """Let torch compute in the calling thread only.
+
+    For what takes a millisecond or less: threads that are to share it have to be woken and waited
+    for, which takes a hundred times as long while other programs use the cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:

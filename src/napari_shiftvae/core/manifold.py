@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from napari_shiftvae.core.computer import alone
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import pose_of
 from napari_shiftvae.core.given import GIVEN, with_given
@@ -46,6 +47,7 @@ def latent_names(run: Run) -> list[str]:
     return [f"z{k}" for k in range(1, run.model.config.latent_dim + 1)]
 
 
+@alone()
 def decode(run: Run, latents: ArrayLike, given: str | None = None) -> Pixels:
     """Decode places in latent space, unshifted.
 
@@ -286,6 +288,7 @@ def posterior_means(
     )
 
 
+@alone()
 def patch_of(patches: Patches, row: int) -> Pixels | None:
     """Cut the patch (P, P) of an atom, in the intensity of the image; None where it has none."""
     at = int(np.searchsorted(patches.index, row))
@@ -295,6 +298,7 @@ def patch_of(patches: Patches, row: int) -> Pixels | None:
     return np.asarray(seen * patches.scale[at] + patches.offset[at], dtype=np.float32)
 
 
+@alone()
 def view_atom(run: Run, patches: Patches, row: int) -> AtomView | None:
     """Show an atom beside what the model makes of it.
 
