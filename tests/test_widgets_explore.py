@@ -303,6 +303,43 @@ def test_classes_are_named_used_and_forgotten(qtbot, viewer, dock) -> None:
     assert box.table.isHidden()
 
 
+def test_a_conditional_model_is_trained_of_classes_handed_over(qtbot, dock) -> None:
+    box, patterns = dock.explore.classes, dock.explore.patterns
+    assert patterns.given.isHidden()  # this model is not conditional
+    box.count.setValue(2)
+    box.split.setChecked(False)
+    qtbot.mouseClick(box.find, LEFT)
+    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    labels = dock.session.run.atoms["class"].to_numpy()
+    qtbot.mouseClick(box.use, LEFT)
+    dock.tabs.setCurrentIndex(1)
+    dock.train.form.sublattices.setCurrentText("own patterns")
+    before = dock.session.run
+    qtbot.mouseClick(dock.train.run, LEFT)
+    qtbot.waitUntil(
+        lambda: dock.session.activity == "idle" and dock.session.run is not before, timeout=WAIT_MS
+    )
+    run = dock.session.run
+    assert run.model.config.given == ("class 0", "class 1")
+    by_pick = dict(zip(map(tuple, before.picks_yx), labels, strict=True))
+    told = [f"class {by_pick[tuple(pick)]}" for pick in run.picks_yx]
+    assert run.atoms["given_class"][run.used].tolist() == list(np.array(told)[run.used])
+    dock.tabs.setCurrentIndex(2)
+    scroll_to(dock, patterns.given)
+    assert patterns.given.isVisible()
+    first, strip = patterns.grid.pixels.copy(), patterns.strip.pixels.copy()
+    qtbot.keyClick(patterns.given, Qt.Key.Key_Down)
+    assert patterns.given.currentText() == "class 1"
+    assert not np.array_equal(patterns.grid.pixels, first)
+    assert not np.array_equal(patterns.strip.pixels, strip)
+    from napari_shiftvae.core.manifold import decode
+
+    dock.explore.drag.click()
+    at_zero = dock.explore.card.model.pixels
+    np.testing.assert_allclose(at_zero, decode(run, (0, 0), "class 1")[0], atol=1e-5)
+    assert not np.allclose(at_zero, decode(run, (0, 0), "class 0")[0], atol=1e-2)
+
+
 def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
     box = dock.explore.classes
     box.assign.click()

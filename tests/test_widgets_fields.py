@@ -195,3 +195,65 @@ def test_bars_on_the_canvas_and_the_atoms_follow_their_boxes(qtbot, viewer, dock
     assert not layer.colorbar.visible
     tick(qtbot, fields.atoms)
     assert not viewer.layers["made atoms"].visible
+
+
+def test_boxes_follow_the_eyes_of_layers_and_eyes_the_boxes(qtbot, viewer, dock) -> None:
+    fields = dock.fields
+    for box, name in ((fields.atoms, "made atoms"), (fields.arrows, "made shift")):
+        layer = viewer.layers[name]
+        before = layer.visible
+        assert box.isChecked() == before
+        layer.visible = not before
+        assert box.isChecked() != before
+        tick(qtbot, box)
+        assert layer.visible == before
+        tick(qtbot, box)
+        assert layer.visible != before
+        # vispy, painted by the processor, dies of a deleted layer that was hidden (napari #6472)
+        layer.visible = True
+        qtbot.wait(100)
+        viewer.layers.remove(layer)
+        assert not box.isChecked()
+        tick(qtbot, box)  # and it is made anew
+        assert viewer.layers[name].visible
+        viewer.layers[name].visible = False
+        assert not box.isChecked()
+
+
+def test_the_choice_of_map_follows_the_eyes_of_maps(qtbot, viewer, dock) -> None:
+    fields = dock.fields
+    exx = shown_map(qtbot, viewer, dock, "exx", "%")
+    exx.visible = False
+    assert fields.map.currentText() == "none"
+    assert fields.map_bar.isHidden()
+    exx.visible = True
+    assert fields.map.currentText() == "exx"
+    viewer.layers["made z1"].visible = True
+    fields.map.setCurrentText("z2")
+    assert [one.name for one in viewer.layers if "latent" in one.metadata and one.visible] == [
+        "made z2"
+    ]
+    assert fields.map.currentText() == "z2"
+    viewer.layers.remove("made z2")
+    assert fields.map.currentText() == "none"
+    fields.map.setCurrentText("z2")  # drawn anew
+    qtbot.waitUntil(lambda: "made z2" in viewer.layers, timeout=WAIT_MS)
+    tick(qtbot, fields.deviation)
+    qtbot.waitUntil(lambda: "made z2 s.d." in viewer.layers, timeout=WAIT_MS)
+    viewer.layers["made z2 s.d."].visible = False
+    viewer.layers["made z2"].visible = True
+    assert fields.map.currentText() == "z2"
+    assert not fields.deviation.isChecked()
+    viewer.layers["made z2"].visible = False
+    viewer.layers["made z2 s.d."].visible = True
+    assert fields.map.currentText() == "z2"
+    assert fields.deviation.isChecked()
+
+
+def test_colours_of_atoms_stay_when_the_map_is_of_something_else(qtbot, viewer, dock) -> None:
+    dock.explore.colour.setCurrentText("residual")
+    shown_map(qtbot, viewer, dock, "exx", "%")
+    dock.fields.map.setCurrentText("none")
+    assert dock.explore.colour.currentText() == "residual"
+    dock.fields.map.setCurrentText("z2")  # dots of another latent would mislead
+    assert dock.explore.colour.currentText() == "z2"

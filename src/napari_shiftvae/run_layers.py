@@ -44,6 +44,7 @@ class RunLayers:
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self.adding = False  # a layer that is inserted now was made here
+        self.showing = False  # maps that are shown or hidden now are so from here
         self._looks = Looks()
 
     def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
@@ -157,8 +158,12 @@ class RunLayers:
 
     def show_map(self, run: Run, latent: str | None) -> None:
         """Show the map of one latent of a run and hide the others."""
-        for layer in self.of_run(run, Image):
-            layer.visible = layer.metadata.get("latent") == latent
+        self.showing = True
+        try:
+            for layer in self.of_run(run, Image):
+                layer.visible = layer.metadata.get("latent") == latent
+        finally:
+            self.showing = False
 
     def map_of(self, run: Run, name: str) -> Image | None:
         """Layer of one map of a run, None where there is none."""

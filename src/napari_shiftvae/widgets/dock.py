@@ -28,7 +28,7 @@ from napari_shiftvae.widgets.copy_control import CopyControl
 from napari_shiftvae.widgets.explore_control import ExploreControl
 from napari_shiftvae.widgets.explore_panel import ExplorePanel
 from napari_shiftvae.widgets.fields_control import FieldsControl
-from napari_shiftvae.widgets.fields_panel import NO_MAP, FieldsPanel
+from napari_shiftvae.widgets.fields_panel import FieldsPanel
 from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.model_control import ModelControl
 from napari_shiftvae.widgets.notice import Notice
@@ -380,7 +380,7 @@ class ShiftVAEWidget(QWidget):
 
     def _on_map(self, latent: str) -> None:
         # dots in the colours of another latent would mislead
-        self.explore.colour.setCurrentText("z1" if latent == NO_MAP else latent)
+        self.explore.colour.setCurrentText(latent)
 
     def _refuse(self, sentence: str) -> None:
         self.session.say(sentence, wrong=True)

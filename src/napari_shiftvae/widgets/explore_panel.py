@@ -145,8 +145,7 @@ class ExplorePanel(QWidget):
         self.scatter.set_points(values[0], values[1], by)
         if axes != self._drawn:  # other colours leave the view as it is
             self._drawn = axes
-            self.scatter.setLabel("bottom", with_unit(x))
-            self.scatter.setLabel("left", with_unit(y))
+            self.scatter.label_axes(with_unit(x), with_unit(y))
             self.scatter.show_all()
         if by.limits is None:
             self.bar.set_kinds(colour, by.kinds)

@@ -13,6 +13,7 @@ from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.layers import arrow_colormap
 from napari_shiftvae.regions import region_mask
+from napari_shiftvae.widgets.eyes import Eyes
 from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
 from napari_shiftvae.widgets.figures import Figures
 from napari_shiftvae.widgets.references import References
@@ -44,7 +45,7 @@ class FieldsControl(QObject):
         Gives the chosen image, None where there is none that can be analysed.
     """
 
-    latent_shown = Signal(str)  # a latent whose map is shown, or NO_MAP
+    latent_shown = Signal(str)  # a latent whose map was chosen
     read = Signal()  # fields were worked out and are shown
 
     def __init__(
@@ -69,10 +70,11 @@ class FieldsControl(QObject):
         self._results = Results(panel, overlay, image, self._scalars)
         self._references = References(panel, viewer, overlay)
         self._figures = Figures(panel, self._session, self._what_is_shown)
+        self._eyes = Eyes(panel, viewer, overlay)
+        self._eyes.map_changed.connect(self._on_map_seen)
         panel.asked.connect(self._ask)
         panel.look_changed.connect(self._show_arrows)
         panel.map_changed.connect(self._on_map)
-        panel.atoms.toggled.connect(self._on_atoms)
         panel.scale_bar.toggled.connect(self._on_scale_bar)
         panel.canvas_bar.toggled.connect(self._on_canvas_bar)
         self._references.changed.connect(self._ask)
@@ -99,6 +101,7 @@ class FieldsControl(QObject):
         self._results.close()
         self._figures.close()
         self._references.close()
+        self._eyes.close()
         if self._followed is not None:  # its canvas may be gone: leave its bar as it is
             self._followed.events.contrast_limits.disconnect(self._show_scales)
         self._scale_bar.events.visible.disconnect(self._show_scale_bar)
@@ -112,8 +115,9 @@ class FieldsControl(QObject):
             return
         arrows, atoms = self._overlay.runs.arrows_of(run), self._overlay.runs.atoms_of(run)
         if arrows is not None:
-            self._panel.show_arrows(visible=arrows.visible, gain=arrows.length)
-        self._panel.atoms.setChecked(atoms is not None and atoms.visible)
+            self._panel.show_arrows(arrows.visible)
+            self._panel.show_gain(arrows.length)
+        self._panel.show_atoms(atoms is not None and atoms.visible)
         self._panel.show_maps(list(run.maps), self._overlay.runs.shown_map(run) or NO_MAP)
         self._show_scales()
         self._ask()
@@ -199,12 +203,6 @@ class FieldsControl(QObject):
             hide_noise=self._panel.hide_noise.isChecked(),
         )
 
-    def _on_atoms(self, shown: bool) -> None:
-        run = self._session.run
-        atoms = None if run is None else self._overlay.runs.atoms_of(run)
-        if atoms is not None:
-            atoms.visible = shown
-
     # -- scales --------------------------------------------------------------------------------
 
     def _show_scales(self, _: object = None) -> None:
@@ -286,14 +284,25 @@ class FieldsControl(QObject):
         if run is None or not name:
             return
         scalar = self._shown_scalar()
-        if scalar is None or scalar.name in run.maps:
-            latent = None if name == NO_MAP else name
-            self._overlay.runs.show_map(run, latent)
-            self._follow(None if latent is None else self._overlay.runs.map_of(run, latent))
+        wanted = name if scalar is None else scalar.name
+        there = self._overlay.runs.map_of(run, wanted)
+        if scalar is None or (wanted in run.maps and there is not None):
+            self._overlay.runs.show_map(run, wanted)
+            self._follow(there)
         else:
             self._draws.ask(run, scalar)
         self._show_scales()
-        self.latent_shown.emit(name if name in run.maps else NO_MAP)
+        if name in run.maps:
+            self.latent_shown.emit(name)
+
+    def _on_map_seen(self, name: str) -> None:
+        """Follow a map that was shown or hidden by its eye, or deleted."""
+        run = self._session.run
+        if run is not None:
+            self._panel.choose_map(name)
+            none = self._panel.map.currentText() == NO_MAP
+            self._follow(None if none else self._overlay.runs.map_of(run, name))
+            self._show_scales()
 
     def _on_drawn(self, result: tuple[Run, Scalar, NDArray[np.float32]]) -> None:
         run, scalar, drawn = result

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NO_MAP = "none"
+DEVIATION = " s.d."  # at the end of a map's name
 WHOLE_IMAGE, DRAW = "lattice of the whole image", "draw a region …"
 TRENDS = {
     "nothing": None,
@@ -173,10 +174,26 @@ class FieldsPanel(QWidget):
                 self.unit.clear()
                 self.unit.addItems(units)
 
-    def show_arrows(self, *, visible: bool, gain: float) -> None:
-        """Follow the layer of arrows."""
-        with QSignalBlocker(self.arrows), QSignalBlocker(self.gain):
+    def choose_map(self, name: str) -> None:
+        """Follow the map that is visible; one that is not offered counts as none."""
+        with QSignalBlocker(self.map), QSignalBlocker(self.deviation):
+            self.map.setCurrentIndex(max(0, self.map.findText(name.removesuffix(DEVIATION))))
+            if name:
+                self.deviation.setChecked(name.endswith(DEVIATION))
+
+    def show_arrows(self, visible: bool) -> None:
+        """Follow whether the arrows are visible."""
+        with QSignalBlocker(self.arrows):
             self.arrows.setChecked(visible)
+
+    def show_atoms(self, visible: bool) -> None:
+        """Follow whether the atoms are visible."""
+        with QSignalBlocker(self.atoms):
+            self.atoms.setChecked(visible)
+
+    def show_gain(self, gain: float) -> None:
+        """Follow how much longer the arrows are drawn."""
+        with QSignalBlocker(self.gain):
             self.gain.setValue(gain)
 
     def _on_asked(self, _: object) -> None:

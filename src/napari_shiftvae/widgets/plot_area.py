@@ -45,7 +45,7 @@ class PlotArea(pg.ViewBox):
             (x0, y0), (x1, y1) = corners[0], corners[-1]
             corners = np.array([(x0, y0), (x0, y1), (x1, y1), (x1, y0)])
         if event.isFinish():
-            self._line.clear()
+            self._line.setData([], [])  # which repaints, unlike clear()
             adds = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
             self.drawn.emit(corners, adds)
         else:

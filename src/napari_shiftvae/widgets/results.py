@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import fields_jobs
+from napari_shiftvae.widgets.fields_panel import NO_MAP
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Results(QObject):
             return
         run, drawn = result
         if self._session.run is run:
+            self._panel.map.setCurrentText(NO_MAP)  # which would lie over the reconstruction
             self._overlay.runs.add_reconstruction(run, self._overlay.image, drawn)
             self._session.say("Added the reconstruction and the residual as layers.")
 

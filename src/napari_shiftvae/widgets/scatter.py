@@ -53,6 +53,9 @@ class LatentScatter(pg.PlotWidget):
             "Shift: add to the selection); click one to select it, double-click to go there. "
             "The wheel zooms, the middle button pans, 'A' in the corner shows all."
         )
+        self.plotItem.layout.setContentsMargins(1, 1, 1, 6)  # or the label below lost its "_"
+        for side in ("left", "bottom"):
+            self.getAxis(side).enableAutoSIPrefix(False)  # which writes 0.2 px as 200 (x0.001)
         # what 'A' shows: the dots drawn may be those in view only
         self._extent = pg.PlotCurveItem(pen=None)
         self.density = pg.ImageItem(axisOrder="row-major")
@@ -96,6 +99,13 @@ class LatentScatter(pg.PlotWidget):
             self._extent.setData(*np.stack([self._places.min(axis=0), self._places.max(axis=0)]).T)
         self._draw()
         self.mark(self._marked)
+
+    def label_axes(self, x: str, y: str) -> None:
+        """Say what is along the axes."""
+        for side, text in (("bottom", x), ("left", y)):
+            axis = self.getAxis(side)
+            axis.setLabel(text)
+            axis.resizeEvent()  # puts another text into the middle
 
     def show_all(self) -> None:
         """Bring all dots into view."""
