@@ -1,6 +1,8 @@
 """A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,11 +20,14 @@ from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.progress import finish
+from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.runfile import save_run
 from napari_shiftvae.core.sequence import analyse_sequence
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
+from napari_shiftvae.field_layers import vectors_look
+from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
@@ -55,6 +60,9 @@ def dock(viewer, stack, tmp_path) -> Iterator[ShiftVAEWidget]:
     widget.train.stack.set_folder(tmp_path / "movie")
     yield widget
     widget.stack.job.close()
+    widget.stack.frames.close()
+    widget.fields_control.close()
+    widget.explore_control.close()
     widget.training.close()
     widget.atoms_control.close()
     widget.model_control.close()
@@ -94,6 +102,8 @@ def test_frames_are_shown_in_step(qtbot, viewer, dock, stack, tmp_path) -> None:
     numbers = table.select_dtypes("number")
     np.testing.assert_array_equal(atoms.features[numbers.columns], numbers)
     maps = made["movie z1"].data
+    assert not atoms.visible  # those of the frame are
+    atoms.visible = True
     assert maps.shape == stack.shape
     for t in range(FRAMES):
         viewer.dims.set_current_step(0, t)
@@ -207,9 +217,76 @@ def test_cancel_in_the_activity_dock_keeps_the_frames_that_are_read(
     assert not (tmp_path / "movie" / "atoms.csv").exists()
 
 
-def _runs(dock) -> list[object]:
-    from napari_shiftvae.layers import RUN
+def wait_frame(qtbot, dock, frame: int) -> Points:
+    view = dock.stack.frames
+    dock._viewer.dims.set_current_step(0, frame)
+    qtbot.waitUntil(lambda: view._shown is not None and view._shown.frame == frame, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not dock.fields_control._reads.runner.busy, timeout=WAIT_MS)
+    return dock._viewer.layers["movie frame atoms"]
 
+
+def _shows(layer: Image, drawn: np.ndarray) -> bool:
+    return np.array_equal(layer.data, drawn, equal_nan=True)
+
+
+def test_explore_and_fields_show_the_frame_that_the_slider_is_at(
+    qtbot, viewer, dock, stack
+) -> None:
+    """Atoms, arrows and maps of each frame are those of its own run, as of an image alone."""
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    wait_frame(qtbot, dock, 0)
+    qtbot.waitUntil(lambda: dock.session.run is not None)
+    dock.fields.vectors.setCurrentText("displacement from the lattice")
+    dock.fields.map.setCurrentText("exx")
+    sequence = dock.stack.frames._sequence
+    for frame in (2, 1):
+        atoms = wait_frame(qtbot, dock, frame)
+        qtbot.waitUntil(lambda: viewer.layers["movie exx"].metadata[RUN] is dock.session.run)
+        run = dock.session.run
+        table = sequence.atoms[sequence.atoms["t"] == frame]
+        np.testing.assert_array_equal(run.atoms["z1"], table["z1"])
+        np.testing.assert_array_equal(atoms.data, table[["y_px", "x_px"]])
+        there = viewer.layers["movie"].data_to_world((frame, *atoms.data[3]))[1:]
+        np.testing.assert_allclose(atoms.data_to_world(atoms.data[3]), there)
+        assert len(dock.explore.table) == len(table)
+        expected = read_out(run, Options(vectors="displacement from the lattice"))
+        drawn = expected.scalars["exx"].on_pixels(run)
+        map_layer = viewer.layers["movie exx"]
+        qtbot.waitUntil(partial(_shows, map_layer, drawn))
+        arrows = viewer.layers["movie frame shift"]
+        assert arrows.metadata[RUN] is run
+        np.testing.assert_allclose(
+            arrows.data[:, 0],
+            vectors_look(expected.field, dock.fields_control._look())["data"][:, 0],
+        )
+        row = int(np.flatnonzero(run.used)[5])
+        patch = dock.explore_control._patch_of(row)
+        patches = dock.explore_control._patches[1]
+        y, x = patches.corner_yx[patches.index == row][0]
+        here = stack[frame][y : y + len(patch), x : x + len(patch)]
+        assert np.corrcoef(patch.ravel(), here.ravel())[0, 1] > 0.95
+
+
+def test_selection_and_classes_of_a_frame(qtbot, dock) -> None:
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    atoms = wait_frame(qtbot, dock, 1)
+    dock.explore.scatter.picked.emit(np.array([2, 3]), False)
+    assert atoms.selected_data == {2, 3}
+    run = dock.session.run
+    classed = replace(run, atoms=run.atoms.assign(**{"class": 0}))
+    dock.overlay.runs.replace(run, classed)
+    dock.session.replace_run(classed)
+    wait_frame(qtbot, dock, 0)
+    assert atoms.selected_data == set()
+    assert "class" not in dock.session.run.atoms
+    wait_frame(qtbot, dock, 1)
+    assert dock.session.run is classed
+    assert atoms.features["class"].eq(0).all()
+
+
+def _runs(dock) -> list[object]:
     return [layer.metadata[RUN] for layer in dock._viewer.layers if RUN in layer.metadata]
 
 

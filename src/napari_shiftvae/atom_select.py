@@ -74,7 +74,7 @@ class AtomSelect:
 
     def _listens(self) -> bool:
         image, run = self._overlay.image, self._overlay.session.run
-        if image is None or run is None or image.ndim != 2 or self._viewer.dims.ndisplay != 2:
+        if image is None or run is None or self._viewer.dims.ndisplay != 2:
             return False
         active = self._viewer.layers.selection.active
         return self._wanted() and str(getattr(active, "mode", "pan_zoom")) in {

@@ -33,6 +33,19 @@ def spatial(layer: Layer) -> dict[str, Any]:
     }
 
 
+def plane(layer: Layer) -> dict[str, Any]:
+    """Where the pixels of an image are, or those of every frame of a stack, as `spatial` does.
+
+    Not by an affine alone, as `without_axis` does: napari draws dots in units of the scale.
+    """
+    place = spatial(layer)
+    if layer.ndim == 2:
+        return place
+    cut = {name: place[name][1:] for name in ("scale", "translate", "units", "axis_labels")}
+    turned = {name: place[name][1:, 1:] for name in ("rotate", "affine")}
+    return {**cut, **turned, "shear": place["shear"][-1:]}  # of y and x
+
+
 def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
     """Height and width (y, x) of a layer's pixel [nm], None where its units are no lengths."""
     units = layer.units[-2:]

@@ -16,7 +16,7 @@ from napari_shiftvae.core.palettes import DIVERGING
 from napari_shiftvae.field_layers import Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.looks import Looks
-from napari_shiftvae.placement import spatial
+from napari_shiftvae.placement import plane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ class RunLayers:
         if layer is None:
             if not visible or image is None:
                 return
-            place = spatial(image)
+            place = plane(image)
             gain = look.gain
             data = to_layers.arrows_layer(run.atoms, image.name, place, "against its cage", gain)
             data[1]["metadata"][RUN] = run
@@ -123,7 +123,7 @@ class RunLayers:
                 "blending": "translucent",
                 "opacity": 0.7,
                 **look,
-                **spatial(image),
+                **plane(image),
             }
             (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
         elif layer is not None:
@@ -136,7 +136,7 @@ class RunLayers:
         """Show the image as the model has it, and what is left, as two layers."""
         if image is None:
             return
-        place, under = spatial(image), self.atoms_of(run)
+        place, under = plane(image), self.atoms_of(run)
         limits = {"contrast_limits": image.contrast_limits}
         for name, pixels, look in (
             ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
@@ -201,7 +201,7 @@ class RunLayers:
         """Add the atoms of a run again after their layer was deleted."""
         if image is None:
             return None
-        made = to_layers.run_layers(run, image.name, spatial(image))
+        made = to_layers.run_layers(run, image.name, plane(image))
         (layer,) = self.add([data for data in made if data[2] == "points"])
         return layer  # type: ignore[no-any-return]
 
@@ -240,7 +240,7 @@ class RunLayers:
 
     def put(self, layer: Layer, image: Image) -> None:
         """Lay a layer where an image is."""
-        for name, value in spatial(image).items():
+        for name, value in plane(image).items():
             setattr(layer, name, value)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.jobs import (
     Started,
     calibration_in,
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.frames import FramesDone, SequenceRun
-    from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.progress import Progress
+    from napari_shiftvae.core.runs import Run
     from napari_shiftvae.jobs import Trained
     from napari_shiftvae.picks import Picks
     from napari_shiftvae.settings import FindSettings, TrainSettings
@@ -150,6 +152,45 @@ def _folder(order: Order, how: Any) -> Path:
     plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in stack.name)
     digest = hashlib.sha256(repr(known).encode()).hexdigest()[:10]
     return (order.runs_folder or runs_folder()) / f"{plain.strip()[:80] or 'stack'} {digest}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """One frame of an analysed stack, as the Explore and the Fields tab take it.
+
+    Attributes
+    ----------
+    sequence : SequenceRun
+    frame : int
+    run : Run or None
+        What was made of the frame; None where it has no atoms, of which `sentence` tells.
+    image : MicroscopeImage
+        The frame.
+    sentence : str
+    """
+
+    sequence: SequenceRun
+    frame: int
+    run: Run | None
+    image: MicroscopeImage
+    sentence: str = ""
+
+
+def shown(sequence: SequenceRun, stack: MicroscopeImage, frame: int) -> Shown:
+    """Read one frame of a stack, and take what was made of it as a run."""
+    from napari_shiftvae.core.frame_run import run_of_frame
+
+    image = MicroscopeImage(
+        data=np.asarray(stack.data[frame]),
+        name=f"{stack.name} frame {frame}",
+        calibration=stack.calibration,
+    )
+    try:
+        run = run_of_frame(sequence, frame, image)
+    except InputError as error:
+        return Shown(sequence=sequence, frame=frame, run=None, image=image, sentence=str(error))
+    _ = run.maps  # drawn here rather than when they are shown
+    return Shown(sequence=sequence, frame=frame, run=run, image=image)
 
 
 def maps(run: SequenceRun, shape: tuple[int, ...]) -> dict[str, Any]:

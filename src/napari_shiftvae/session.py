@@ -271,8 +271,8 @@ class Session:
         elif key in self._shelf:
             self._shelf[key] = replace(self._shelf[key], run=run)
 
-    def replace_run(self, run: Run) -> None:
-        """Take a run that says more of the same analysis in place of the one there is."""
+    def replace_run(self, run: Run | None) -> None:
+        """Take another run of the same analysis: one that says more, or that of another frame."""
         self._now.run = run
         self.run_changed.emit(run)
 

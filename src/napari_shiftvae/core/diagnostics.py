@@ -90,9 +90,7 @@ def diagnose(
     """
     kl = latent_information(fit).mean(dim=0).tolist()
     leakage = _leakage(reading.z, reading.shift_yx_px)
-    middle = float(np.median(reading.residual))
-    spread = float(np.median(np.abs(reading.residual - middle)))
-    outliers = int((reading.residual > middle + OUTLIER_MAD * spread).sum())
+    outliers = count_outliers(reading.residual)
     jumps = int((np.hypot(*reading.shift_yx_px.T) > separation_px / 2).sum())
     reasons, counts = np.unique(patches.set_aside[patches.set_aside != ""], return_counts=True)
     set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))
@@ -145,6 +143,13 @@ def diagnose(
 
 def _atoms(count: int) -> str:
     return f"{count} atom" + ("" if count == 1 else "s")
+
+
+def count_outliers(residual: NDArray[np.float64]) -> int:
+    """Count the residuals (N,) that stand out: by six median absolute deviations and more."""
+    middle = float(np.median(residual))
+    spread = float(np.median(np.abs(residual - middle)))
+    return int((residual > middle + OUTLIER_MAD * spread).sum())
 
 
 def _leakage(z: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float, ...]:

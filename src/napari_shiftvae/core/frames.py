@@ -84,6 +84,17 @@ class SequenceRun:
     learned_from: tuple[int, ...]
     sentences: tuple[str, ...]
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What came of it, in words: where the model is from, what it found, what went wrong."""
+        frames = ", ".join(map(str, self.learned_from))
+        learned = (
+            f"Learned from frames {frames}."
+            if frames
+            else f"Read with the model of '{self.run.image.name}'."
+        )
+        return (learned, *self.sentences, *self.run.diagnostics.sentences)
+
     @cached_property
     def atoms(self) -> pd.DataFrame:
         """One row per pick of each frame: ``t``, then the columns of ``atoms.csv``.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
-from napari_shiftvae.core.diagnostics import ACTIVE_NAT, OUTLIER_MAD, Diagnostics
+from napari_shiftvae.core.diagnostics import ACTIVE_NAT, Diagnostics, count_outliers
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.images import checksum
@@ -294,9 +294,7 @@ def _diagnose(
     design = np.column_stack([np.ones_like(s), s, s**2])
     left = reading.z - design @ np.linalg.lstsq(design, reading.z, rcond=None)[0]
     leakage = 1 - left.var(axis=0) / np.maximum(reading.z.var(axis=0), 1e-12)
-    middle = float(np.median(reading.residual))
-    spread = float(np.median(np.abs(reading.residual - middle)))
-    outliers = int((reading.residual > middle + OUTLIER_MAD * spread).sum())
+    outliers = count_outliers(reading.residual)
     own = spectra.scale * reading.noise_sigma
     reasons, counts = np.unique(spectra.set_aside[spectra.set_aside != ""], return_counts=True)
     set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))

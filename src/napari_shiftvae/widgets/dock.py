@@ -88,7 +88,10 @@ class ShiftVAEWidget(QWidget):
         )
         self.train = TrainPanel()
         self.model_control = ModelControl(
-            self.train.model, self._viewer, self.session, partial(self._image, quiet=True)
+            self.train.model,
+            self._viewer,
+            self.session,
+            partial(self._image, quiet=True, stacks=True),
         )
         self.spectra = SpectraControl(self.train, self.overlay)
         self.stack = StackControl(self.train, self.overlay)
@@ -103,11 +106,11 @@ class ShiftVAEWidget(QWidget):
         )
         self.explore = ExplorePanel()
         self.explore_control = ExploreControl(
-            self.explore, self._viewer, self.overlay, partial(self._image, quiet=True)
+            self.explore, self._viewer, self.overlay, self._image_of_run
         )
         self.fields = FieldsPanel(VECTORS)
         self.fields_control = FieldsControl(
-            self.fields, self._viewer, self.overlay, partial(self._image, quiet=True)
+            self.fields, self._viewer, self.overlay, self._image_of_run
         )
         self.tabs = QTabWidget()
         for name, panel in (
@@ -162,6 +165,9 @@ class ShiftVAEWidget(QWidget):
         self.train.stop_asked.connect(self.stack.job.stop)
         self.spectra.progressed.connect(self._on_progress)
         self.stack.fraction_changed.connect(header.show_fraction)
+        self.stack.frames.changed.connect(
+            lambda: self._on_colour(self.explore.colour.currentText())
+        )
         self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
         self.fields_control.latent_shown.connect(self._on_map)
@@ -181,6 +187,7 @@ class ShiftVAEWidget(QWidget):
             self.model_control.close,
             self.spectra.close,
             self.stack.job.close,
+            self.stack.frames.close,
             self.copying.close,
             self.atoms_control.close,
             self.explore_control.close,
@@ -241,6 +248,10 @@ class ShiftVAEWidget(QWidget):
             if not quiet:
                 self._refuse(str(error))
             return None
+
+    def _image_of_run(self) -> MicroscopeImage | None:
+        """Take what the run that is shown was made of: the chosen image, or a frame."""
+        return self.stack.frames.image or self._image(quiet=True)
 
     def _image_or_stack(self) -> MicroscopeImage | None:
         return self._image(stacks=True)

@@ -118,7 +118,10 @@ class FieldsControl(QObject):
             self._panel.show_arrows(arrows.visible)
             self._panel.show_gain(arrows.length)
         self._panel.show_atoms(atoms is not None and atoms.visible)
-        self._panel.show_maps(list(run.maps), self._overlay.runs.shown_map(run) or NO_MAP)
+        shown = self._overlay.runs.shown_map(run) or NO_MAP
+        # one of the frame before is drawn anew as soon as the fields of this one are known
+        names = dict.fromkeys([*run.maps, shown])
+        self._panel.show_maps([name for name in names if name != NO_MAP], shown)
         self._show_scales()
         self._ask()
 
@@ -147,7 +150,8 @@ class FieldsControl(QObject):
             show_warning(str(error))
             return
         panel, picks = self._panel, self._session.picks
-        named = picks.sublattice if len(picks) == len(run.atoms) and picks.sublattices else None
+        names = picks.sublattice[picks.t == self._overlay.frame]  # all of an image
+        named = names if len(names) == len(run.atoms) and any(names) else None
         wanted = {
             "vectors": panel.vectors.currentText(),
             "position": panel.position.currentText(),

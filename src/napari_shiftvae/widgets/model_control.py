@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import jobs
 from napari_shiftvae.layers import RUN
+from napari_shiftvae.sequence_layers import SEQUENCE
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -86,7 +87,11 @@ class ModelControl(QObject):
     def refresh(self, _: object = None) -> None:
         """Offer the runs that there are now."""
         before = self.chosen()
-        found = [layer.metadata[RUN] for layer in self._viewer.layers if RUN in layer.metadata]
+        found = [
+            layer.metadata.get(SEQUENCE, layer.metadata[RUN])
+            for layer in self._viewer.layers
+            if RUN in layer.metadata
+        ]
         offered = [(f"{run.image.name}, {path.name}", run) for path, run in self._opened]
         for run in found:
             run = getattr(run, "run", run)  # noqa: PLW2901 - that of a sequence

@@ -10,6 +10,7 @@ from napari_shiftvae import sequence_jobs
 from napari_shiftvae.jobs import Started
 from napari_shiftvae.placement import spatial
 from napari_shiftvae.sequence_layers import sequence_layers
+from napari_shiftvae.widgets.frame_view import FrameView
 from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class StackControl(QObject):
         self._layer: Image | None = None
         self.order: sequence_jobs.Order | None = None  # the last one
         self.device = ""
+        self.frames = FrameView(overlay, self)
         self.job = SideJob(
             self._session, self, kept="frames that were read are kept: start it again to go on."
         )
@@ -116,19 +118,9 @@ class StackControl(QObject):
         if picks is not None:
             picks.visible = False
         made = sequence_layers(run, finished.maps, layer.name, spatial(layer))
-        self._overlay.runs.add(made)
-        learned = (
-            f"Learned from frames {', '.join(map(str, run.learned_from))}."
-            if run.learned_from
-            else f"Read with the model of '{run.run.image.name}'."
-        )
-        sentences = [
-            learned,
-            *run.sentences,
-            *run.run.diagnostics.sentences,
-        ]
+        self.frames.show(run, layer, self._overlay.runs.add(made))
         self._panel.show_end(run.run)
-        self._panel.findings.setText("\n".join(sentences))
+        self._panel.findings.setText("\n".join(run.findings))
         total = len(layer.data)
         read = f"{total} frames" if run.frames == total else f"{run.frames} of {total} frames"
         more = "" if run.frames == total else " Start it again to read the others."
