@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_mem
 if TYPE_CHECKING:
     from napari_shiftvae.core.frames import SequenceRun
     from napari_shiftvae.core.images import Calibration, MicroscopeImage
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.spectra_run import SpectraRun
 
@@ -125,40 +126,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from napari_shiftvae.core.analyse import analyse
     from napari_shiftvae.core.checkpoint import checkpoint_beside, with_checkpoints
-    from napari_shiftvae.core.images import read_image
-    from napari_shiftvae.core.positions import read_positions
-    from napari_shiftvae.core.seeds import with_seed_check
 
     _check_output(options.output)
-    if options.spectra is not None:
-        _finish(_with_progress(cli_model.spectra(options)), options)
-        return
-    if options.positions is not None and options.sampling != "atoms":
-        raise InputError(
-            f"--positions and --sampling {options.sampling} exclude each other: leave one out."
-        )
-    image = _calibrated(read_image(options.image), options)
-    table = None if options.positions is None else read_positions(options.positions)
-    given = cli_model.column(table, options.condition, "--condition")
-    labels = cli_model.column(table, options.labels, "--labels")
-    config = cli_model.config_from(options, labels)
     checkpoint = checkpoint_beside(options.output)
-    resume = cli_runs.to_resume(options, checkpoint)
-    steps = with_checkpoints(
-        analyse(
-            image,
-            config if resume is None else resume.config,
-            positions_yx=None if table is None else table[["y_px", "x_px"]].to_numpy(),
-            given=given,
-            labels=labels,
-            resume=resume,
-        ),
-        checkpoint,
-    )
-    if options.check_seed:
-        steps = with_seed_check(steps, image)
+    resume: Any = cli_runs.to_resume(options, checkpoint)
+    steps: Any
+    if options.spectra is not None:
+        steps = with_checkpoints(cli_model.spectra(options, resume), checkpoint)
+    else:
+        steps = _image_steps(options, resume, checkpoint)
     try:
         run = _with_progress(steps)
     except KeyboardInterrupt as error:
@@ -168,6 +145,35 @@ def _run(options: argparse.Namespace) -> None:
         raise
     _finish(run, options)
     checkpoint.unlink(missing_ok=True)
+
+
+def _image_steps(
+    options: argparse.Namespace, resume: Run | None, checkpoint: Path
+) -> Generator[Progress, str | None, Run]:
+    from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.checkpoint import with_checkpoints
+    from napari_shiftvae.core.images import read_image
+    from napari_shiftvae.core.positions import read_positions
+    from napari_shiftvae.core.seeds import with_seed_check
+
+    if options.positions is not None and options.sampling != "atoms":
+        raise InputError(
+            f"--positions and --sampling {options.sampling} exclude each other: leave one out."
+        )
+    image = _calibrated(read_image(options.image), options)
+    table = None if options.positions is None else read_positions(options.positions)
+    labels = cli_model.column(table, options.labels, "--labels")
+    config = cli_model.config_from(options, labels)
+    steps = analyse(
+        image,
+        config if resume is None else cli_runs.going_on(options, resume),
+        positions_yx=None if table is None else table[["y_px", "x_px"]].to_numpy(),
+        given=cli_model.column(table, options.condition, "--condition"),
+        labels=labels,
+        resume=resume,
+    )
+    steps = with_checkpoints(steps, checkpoint)
+    return with_seed_check(steps, image) if options.check_seed else steps
 
 
 def _finish(run: Run | SpectraRun, options: argparse.Namespace) -> None:

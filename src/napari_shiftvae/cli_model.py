@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_shiftvae.core.errors import InputError
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.spectra_run import SpectraRun
 
 NM_PER_UNIT = {"nm": 1.0, "pm": 1e-3, "angstrom": 0.1}
 DEVICES = ("auto", "cpu", "cuda", "mps")
-ONLY_IMAGES = (
-    *("positions", "count", "patch_size", "pixel_size", "resume", "labels", "condition"),
-)
+ONLY_IMAGES = (*("positions", "count", "patch_size", "pixel_size", "labels", "condition"),)
 
 
 def add_arguments(run: argparse.ArgumentParser) -> None:
@@ -107,8 +107,10 @@ def config_from(options: argparse.Namespace, labels: NDArray[np.str_] | None) ->
     )
 
 
-def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
-    """Analyse the spectra in a file."""
+def spectra(
+    options: argparse.Namespace, resume: SpectraRun | None
+) -> Generator[Progress, str | None, SpectraRun]:
+    """Analyse the spectra in a file, or go on with a training that was interrupted."""
     from napari_shiftvae.core.formats import read_signals
     from napari_shiftvae.core.spectra_run import analyse_spectra
 
@@ -119,6 +121,11 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
         )
     if options.check_seed:
         raise InputError("--check-seed is for images: leave it out where there is --spectra.")
+    if resume is not None and options.epochs not in {None, resume.config.train.epochs}:
+        raise InputError(
+            "Spectra are trained in two parts, as long as --epochs said at the beginning: leave it "
+            "out where there is --resume."
+        )
     config = config_from(options, None)
     if set(config.invariances) - {"shift"}:
         raise InputError("Spectra have no rotation and no scale: leave --invariances at shift.")
@@ -137,4 +144,5 @@ def spectra(options: argparse.Namespace) -> Generator[Any, Any, Any]:
         axis_unit=(axis.unit or "") if axis else "",
         name=options.image.stem,
         path=str(options.image.absolute()),
+        resume=resume,
     )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.settings import AnalysisConfig
+    from napari_shiftvae.core.spectra_run import SpectraRun
 
 
 def add_encode(parser: argparse.ArgumentParser) -> None:
@@ -206,9 +208,9 @@ def image_of(run: Run, path: Path | None) -> MicroscopeImage | None:
     raise InputError(f"{path} is not the image of this run: give the one that was analysed.")
 
 
-def to_resume(options: argparse.Namespace, checkpoint: Path) -> Run | None:
-    """Open the run that is to be trained on; its settings count, but for those of the training."""
-    from napari_shiftvae.core.runfile import load_run
+def to_resume(options: argparse.Namespace, checkpoint: Path) -> Run | SpectraRun | None:
+    """Open the run that is to be trained on, None where a new one is to be made."""
+    from napari_shiftvae.core.runfile import load_run, load_spectra
 
     if options.resume is None:
         if checkpoint.exists():
@@ -219,12 +221,15 @@ def to_resume(options: argparse.Namespace, checkpoint: Path) -> Run | None:
         return None
     if options.positions is not None:
         raise InputError("--positions and --resume exclude each other: a run has its own.")
-    run = load_run(options.resume)
+    return (load_run if options.spectra is None else load_spectra)(options.resume)
+
+
+def going_on(options: argparse.Namespace, run: Run) -> AnalysisConfig:
+    """Settings of a run that is trained on; its own count, but for those of the training."""
     epochs = options.epochs or run.config.train.epochs
-    config = replace(
+    return replace(
         run.config,
         train=replace(run.config.train, epochs=epochs),
         refine=not options.no_refine,
         device=options.device,
     )
-    return replace(run, config=config)

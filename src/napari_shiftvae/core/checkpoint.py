@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_shiftvae.core.errors import Cancelled, InputError, Notice
 
@@ -31,6 +31,8 @@ __all__ = [
     "save_at_end",
     "with_checkpoints",
 ]
+
+AnyRun = TypeVar("AnyRun", "Run", "SpectraRun")
 
 CHECKPOINT_EVERY_S = 25.0
 ABANDONED_S = 24 * 3600.0
@@ -118,12 +120,12 @@ class Interrupted:
 
 
 def autosaved(
-    steps: Generator[Progress, str | None, Run],
+    steps: Generator[Progress, str | None, AnyRun],
     where: Autosave,
     *,
     continues: Path | None = None,
     every_s: float = CHECKPOINT_EVERY_S,
-) -> Generator[Progress, str | None, Run]:
+) -> Generator[Progress, str | None, AnyRun]:
     """Pass an analysis on, with checkpoints while it trains, and save it at its end.
 
     Where a file cannot be written, a warning says so and the analysis goes on.
@@ -191,12 +193,12 @@ def _make(folder: Path) -> None:
 
 
 def with_checkpoints(
-    steps: Generator[Progress, str | None, Run],
+    steps: Generator[Progress, str | None, AnyRun],
     path: Path,
     *,
     every_s: float = CHECKPOINT_EVERY_S,
     discard: bool = True,
-) -> Generator[Progress, str | None, Run]:
+) -> Generator[Progress, str | None, AnyRun]:
     """Pass an analysis on, and save what it has learned at intervals while it trains.
 
     A checkpoint is a run file like any other: it opens, with results of up to 200 atoms, and the
@@ -230,7 +232,7 @@ def with_checkpoints(
         try:
             progress = steps.send(sent)
         except StopIteration as end:
-            run: Run = end.value
+            run: AnyRun = end.value
             return run
         if progress.snapshot is not None and time.monotonic() - saved >= every_s:
             _saved(progress.snapshot(), path)

@@ -13,9 +13,9 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.runs import Run, Training, kept_buffers
-from napari_shiftvae.core.train import TrainState, start
+from napari_shiftvae.core.train import TrainConfig, TrainState, start
 
-__all__ = ["check_paused", "pause", "resumed"]
+__all__ = ["check_paused", "pause", "paused", "resumed", "taken_up"]
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch names those of Adam
 NUMBERS = ("step", "seconds", "noise_sigma")
@@ -40,11 +40,17 @@ def pause(training: Training) -> dict[str, Tensor]:
         one after the other, and ``order_sizes``), ``step``, ``seconds``, ``noise_sigma`` and, of
         the held-out patches, ``plateau``.
     """
-    state, model = training.state, training.model
+    return paused(training.model, training.state, training.buffers, training.noise_sigma)
+
+
+def paused(
+    model: ShiftVAE, state: TrainState, buffers: Mapping[str, Tensor], noise_sigma: float
+) -> dict[str, Tensor]:
+    """Do as `pause` does with what a `Training` is made of."""
     tensors = {
         "step": torch.tensor(state.step),
         "seconds": torch.tensor(state.seconds, dtype=torch.float64),
-        "noise_sigma": torch.tensor(training.noise_sigma, dtype=torch.float64),
+        "noise_sigma": torch.tensor(noise_sigma, dtype=torch.float64),
         "generator": state.generator.get_state(),
         "order": torch.cat([torch.zeros(0, dtype=torch.int64), *state.order]),
         "order_sizes": torch.tensor([len(rows) for rows in state.order], dtype=torch.int64),
@@ -53,7 +59,7 @@ def pause(training: Training) -> dict[str, Tensor]:
     for name, moments, steps in _of_parameters(model, state):
         if steps:  # a parameter that was never used has none
             tensors |= moments | {f"steps.{name}": steps}
-    for name, value in training.buffers.items():
+    for name, value in buffers.items():
         tensors[f"buffers.{name}"] = value
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
@@ -127,8 +133,21 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
             "The state of the training does not fit the run's model and patches: run the analysis "
             "anew."
         )
-    model = copy.deepcopy(run.model).to(device)
-    state = start(model, run.config.train)
+    model, state = taken_up(run.model, tensors, run.config.train, device)
+    return Training(
+        model=model,
+        patches=patches,
+        state=state,
+        noise_sigma=float(tensors["noise_sigma"]),
+    )
+
+
+def taken_up(
+    model: ShiftVAE, tensors: Mapping[str, Tensor], config: TrainConfig, device: torch.device
+) -> tuple[ShiftVAE, TrainState]:
+    """Copy a model as training left it, and the state of its training, from checked tensors."""
+    model = copy.deepcopy(model).to(device)
+    state = start(model, config)
     buffers = {name[8:]: value for name, value in tensors.items() if name.startswith("buffers.")}
     model.load_state_dict(buffers, strict=False)
     for name, moments, steps in _of_parameters(model, state):
@@ -146,13 +165,8 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
                 "The run's random numbers cannot be taken up again: run the analysis anew."
             ) from error
     else:
-        state.generator.manual_seed(run.config.train.seed + state.step)
-    return Training(
-        model=model,
-        patches=patches,
-        state=state,
-        noise_sigma=float(tensors["noise_sigma"]),
-    )
+        state.generator.manual_seed(config.seed + state.step)
+    return model, state
 
 
 def _of_parameters(

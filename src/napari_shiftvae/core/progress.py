@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.core.train import TrainReport
 
 __all__ = ["Clock", "Progress", "Stage", "finish"]
@@ -49,7 +50,7 @@ class Progress:
     positions_yx: NDArray[np.float64] | None = None
     index: NDArray[np.int64] | None = None
     report: TrainReport | None = None
-    snapshot: Callable[[], Run] | None = None
+    snapshot: Callable[[], Run | SpectraRun] | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -82,8 +82,9 @@ def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
             "intensity": run.intensity,
             "trained_on": run.trained_on and asdict(run.trained_on),
         }
-        paused = run.paused if run.training is None else pause(run.training)
-        weights |= {STATE + name: value for name, value in (paused or {}).items()}
+    training = run.training if isinstance(run, Run) else None
+    paused = run.paused if training is None else pause(training)
+    weights |= {STATE + name: value for name, value in (paused or {}).items()}
     members = {
         "atoms.csv": atoms_csv(run.atoms),
         "run.json": json.dumps(record, indent=1, allow_nan=False).encode(),
@@ -177,8 +178,7 @@ def load_run(path: str | Path) -> Run:
             trained_on=source and image_info(source),
             **parts,
         )
-        if run.paused is not None and not check_paused(run.paused, run.model, int(run.used.sum())):
-            raise refused(path, "the state of its training does not fit its model")
+        _check_paused(run, path)
         return run
 
 
@@ -204,10 +204,16 @@ def load_spectra(path: str | Path) -> SpectraRun:
         image = record["image"]
         info = CubeInfo(**(image | {"shape": lengths(image["shape"])}))
         parts = parts_of(record, members, SPECTRA_COLUMNS, path)
-        del parts["paused"]
         if len(parts["atoms"]) != math.prod(info.grid_shape):
             raise refused(path, "its table has not one row for each pixel")
-        return SpectraRun(image=info, **parts)
+        run = SpectraRun(image=info, **parts)
+        _check_paused(run, path)
+        return run
+
+
+def _check_paused(run: Run | SpectraRun, path: Path) -> None:
+    if run.paused is not None and not check_paused(run.paused, run.model, int(run.used.sum())):
+        raise refused(path, "the state of its training does not fit its model")
 
 
 def holds_spectra(path: str | Path) -> bool:

@@ -172,6 +172,14 @@ def weighted(spectra: Spectra, noise: NDArray[np.float64]) -> Spectra:
     return replace(spectra, weight=weight[:, None])
 
 
+def some_spectra(spectra: Spectra, rows: NDArray[np.int64]) -> Spectra:
+    """Keep some spectra (B,), in order."""
+    names = ("values", "index", "offset", "scale")
+    kept = {name: getattr(spectra, name)[rows] for name in names}
+    weight = None if spectra.weight is None else spectra.weight[rows]
+    return replace(spectra, **kept, weight=weight)
+
+
 def spread_of_lags(spectra: Spectra) -> float:
     """Estimate the standard deviation of the shifts [points].
 

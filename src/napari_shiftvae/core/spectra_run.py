@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.images import checksum
 from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
+from napari_shiftvae.core.paused import check_paused
 from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.spectra import (
@@ -27,15 +29,15 @@ from napari_shiftvae.core.spectra import (
     SpectraReading,
     extract_spectra,
     read_spectra,
+    some_spectra,
     spread_of_lags,
     weighted,
 )
+from napari_shiftvae.core.spectra_training import SpectraTraining, train_spectra
 from napari_shiftvae.core.spectrum import line_spectrum
-from napari_shiftvae.core.train import FEWEST_PATCHES, TrainReport, train
+from napari_shiftvae.core.train import FEWEST_PATCHES
 
-# A first part of the training in which information is dear puts what spectra have in common into
-# as few latents as will do; all at once, two of them share one factor and stay so.
-DEAR, DEAR_PART, CHEAPER = 20.0, 0.3, 3.0
+MOST_SHOWN = 200  # spectra that a snapshot has results of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ class SpectraRun:
     device : str
     seconds : dict of str to float
     peak_memory_mb : float or None
+    paused : dict of str to tensor or None
+        State of a training that was not at its end, as a file holds it.
     """
 
     atoms: pd.DataFrame
@@ -101,11 +105,17 @@ class SpectraRun:
     device: str
     seconds: dict[str, float]
     peak_memory_mb: float | None
+    paused: dict[str, torch.Tensor] | None = None
 
     @property
     def used(self) -> NDArray[np.bool_]:
         """Which pixels have a spectrum that was analysed, (H * W,)."""
         return (self.atoms["set_aside"] == "").to_numpy()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its training was interrupted, and can go on."""
+        return self.paused is not None
 
     @cached_property
     def maps(self) -> dict[str, NDArray[np.float32]]:
@@ -126,6 +136,7 @@ def analyse_spectra(
     axis_unit: str = "",
     name: str = "spectra",
     path: str = "",
+    resume: SpectraRun | None = None,
 ) -> Generator[Progress, str | None, SpectraRun]:
     """Train on the spectra of a scan and read latents and shifts.
 
@@ -146,6 +157,9 @@ def analyse_spectra(
     axis_unit : str
     name, path : str
         Where the array came from.
+    resume : SpectraRun, optional
+        One of the same spectra that was interrupted, as a checkpoint holds it: its training goes
+        on, with its settings; of `config` only `refine` and `device` are used.
 
     Yields
     ------
@@ -172,6 +186,18 @@ def analyse_spectra(
     """
     if not (np.isfinite(axis_scale) and axis_scale != 0):
         raise InputError(f"The step of the axis is {axis_scale}: give a number other than zero.")
+    info = CubeInfo(
+        name=name,
+        path=path,
+        shape=tuple(cube.shape),
+        dtype=str(cube.dtype),
+        sha256=checksum(cube),
+        axis=axis % cube.ndim,
+        axis_scale=axis_scale,
+        axis_unit=axis_unit,
+    )
+    if resume is not None:
+        config = _taken_up(config, resume, info)
     with spare_one_core():
         device = choose_device(config.device)
         began = time.perf_counter()
@@ -184,20 +210,39 @@ def analyse_spectra(
             )
         band_limit, noise = line_spectrum(spectra.gather().numpy())
         spectra = weighted(spectra, noise)
-        model = ShiftVAE(
-            ModelConfig(
-                patch_size_px=spectra.values.shape[1],
-                separation_px=spectra.values.shape[1] / 2,
-                latent_dim=config.latent_dim,
-                shift_prior_px=config.shift_prior_px or spread_of_lags(spectra),
-                decoder=config.decoder,
-                band_limit=config.band_limit or band_limit,
-                dimensions=1,
-            ),
-            torch.Generator().manual_seed(config.train.seed),
-        ).to(device)
+        if resume is None:
+            model = _new_model(spectra, config, band_limit).to(device)
+            training = SpectraTraining.of(model, config.train, float(np.median(noise)))
+        else:
+            training = _resumed(resume, len(spectra), device)
+            model = training.model
         found = time.perf_counter()
-        epochs = yield from _train(model, spectra, config)
+
+        def concluded(model: ShiftVAE, spectra: Spectra, fit: Fit, own: NDArray[Any]) -> SpectraRun:
+            """A run of some of the spectra, without what is known at its end only."""
+            fit = fix_gauge(model, spectra, fit)
+            reading = read_spectra(model, spectra, fit)
+            unit = spectra.scale.astype(np.float64)
+            now = time.perf_counter()
+            return SpectraRun(
+                atoms=_table(spectra, reading, axis_scale),
+                model=model,
+                config=replace(config, train=training.config),
+                image=info,
+                diagnostics=_diagnose(spectra, fit, reading, unit * own),
+                epochs=training.epochs,
+                device=str(device),
+                seconds={"find": found - began, "total": now - began},
+                peak_memory_mb=None,
+            )
+
+        def snapshot() -> SpectraRun:
+            rows = np.linspace(0, len(spectra) - 1, min(len(spectra), MOST_SHOWN)).astype(int)
+            some, learned = some_spectra(spectra, rows), copy.deepcopy(model).eval()
+            made = concluded(learned, some, encode(learned, some), noise[rows])
+            return replace(made, paused=training.paused())
+
+        yield from train_spectra(training, spectra, snapshot)
         trained = time.perf_counter()
         fit = encode(model.eval(), spectra)
         if config.refine:
@@ -208,67 +253,46 @@ def analyse_spectra(
                     fraction=min(1.0, done * 512 / len(spectra)),
                     message="Refining shifts and latents",
                 )
-        fit = fix_gauge(model, spectra, fit)
-        reading = read_spectra(model, spectra, fit)
-        ended = time.perf_counter()
-        unit = spectra.scale.astype(np.float64)
-        return SpectraRun(
-            atoms=_table(spectra, reading, axis_scale),
-            model=model,
-            config=config,
-            image=CubeInfo(
-                name=name,
-                path=path,
-                shape=tuple(cube.shape),
-                dtype=str(cube.dtype),
-                sha256=checksum(cube),
-                axis=axis % cube.ndim,
-                axis_scale=axis_scale,
-                axis_unit=axis_unit,
-            ),
-            diagnostics=_diagnose(spectra, fit, reading, unit * noise),
-            epochs=epochs,
-            device=str(device),
-            seconds={
-                "find": found - began,
-                "train": trained - found,
-                "refine": ended - trained,
-                "total": ended - began,
-            },
-            peak_memory_mb=peak_memory_mb(),
+        run = concluded(model, spectra, fit, noise)
+        spent = {"train": trained - found, "refine": time.perf_counter() - trained}
+        return replace(run, seconds=run.seconds | spent, peak_memory_mb=peak_memory_mb())
+
+
+def _new_model(spectra: Spectra, config: AnalysisConfig, band_limit: float) -> ShiftVAE:
+    return ShiftVAE(
+        ModelConfig(
+            patch_size_px=spectra.values.shape[1],
+            separation_px=spectra.values.shape[1] / 2,
+            latent_dim=config.latent_dim,
+            shift_prior_px=config.shift_prior_px or spread_of_lags(spectra),
+            decoder=config.decoder,
+            band_limit=config.band_limit or band_limit,
+            dimensions=1,
+        ),
+        torch.Generator().manual_seed(config.train.seed),
+    )
+
+
+def _taken_up(config: AnalysisConfig, resume: SpectraRun, info: CubeInfo) -> AnalysisConfig:
+    """Settings of a run that goes on, after a look at whether it is of the same spectra."""
+    if (resume.image.sha256, resume.image.axis) != (info.sha256, info.axis):
+        raise InputError(
+            f"The run to go on with is of other spectra ({resume.image.name}, along axis "
+            f"{resume.image.axis}): choose these, or start a new run."
         )
+    return replace(resume.config, refine=config.refine, device=config.device)
 
 
-def _train(
-    model: ShiftVAE, spectra: Spectra, config: AnalysisConfig
-) -> Generator[Progress, str | None, int]:
-    """Train in two parts; returns the number of epochs done."""
-    given = config.train
-    # Spectra are small: twice the batch takes hardly longer.
-    common = replace(given, batch_size=min(65_536, 2 * given.batch_size), kl_begin=1.0)
-    total = common.epochs_for(len(spectra))
-    first = max(1, round(DEAR_PART * total))
-    parts = [(first, DEAR), (total - first, CHEAPER)]
-    done = 0
-    for epochs, price in parts:
-        if not epochs:
-            continue
-        part = replace(common, epochs=epochs, kl_content=min(1e3, price * given.kl_content))
-        report: TrainReport | None = None
-        for report in train(model, spectra, part):
-            if report.config is not None:  # the second part goes on with it
-                common = report.config
-            sent = yield Progress(
-                stage="train",
-                fraction=(done + report.epoch) / total,
-                message=f"Training: epoch {done + report.epoch} of {total}",
-                index=spectra.index,
-                report=replace(report, epoch=done + report.epoch, epochs=total),
-            )
-            if sent == "stop":
-                return done + report.epoch
-        done += epochs
-    return done
+def _resumed(resume: SpectraRun, count: int, device: torch.device) -> SpectraTraining:
+    paused = resume.paused
+    if paused is None or not check_paused(paused, resume.model, count):
+        raise InputError(
+            "This run does not hold the state of a training that was interrupted: run the "
+            "analysis anew."
+        )
+    return SpectraTraining.taken_up(
+        resume.model, paused, resume.config.train, epochs=resume.epochs, device=device
+    )
 
 
 def _table(spectra: Spectra, reading: SpectraReading, axis_scale: float) -> pd.DataFrame:
