@@ -1,6 +1,7 @@
 """Spectra in the dock: an axis is named, maps lie on the scan."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ import napari
 from qtpy.QtCore import Qt
 
 from napari_shiftvae.core.checkpoint import runs_folder
+from napari_shiftvae.core.progress import finish
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.spectra_run import analyse_spectra
+from napari_shiftvae.core.train import TrainConfig
+from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
 WAIT_MS = 120_000
@@ -79,8 +85,6 @@ def test_an_image_offers_no_axis_of_spectra(qtbot, dock) -> None:
 
 
 def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
-    from napari_shiftvae.settings import TrainSettings
-
     dock.train.form.setValue(TrainSettings(epochs=100_000))
     dock.train.spectra.setCurrentText("axis energy")
     dock.quick_run()
@@ -88,3 +92,34 @@ def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
     dock.train.stop.click()
     qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
     assert any("shift" in layer.name for layer in dock._viewer.layers)
+
+
+def test_an_interrupted_training_goes_on(qtbot, dock, scan) -> None:
+    """Its thread is ended in the middle, as when napari is closed; the numbers stay the same."""
+    dock.train.form.setValue(TrainSettings(epochs=40))
+    dock.train.spectra.setCurrentText("axis energy")
+    dock.quick_run()
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 2, timeout=WAIT_MS)
+    dock.spectra.job.runner.close()
+    dock.session.activity = "idle"
+    left = latest_checkpoint_of_any_process()
+    assert not dock.train.resume.isEnabled()
+    dock.restoring.open(left)
+    assert "choose axis 0" in dock.header.message.text()
+    dock.header.chooser.setCurrentText("scan")
+    dock.train.spectra.setCurrentText("axis energy")
+    qtbot.waitUntil(dock.train.resume.isEnabled)
+    qtbot.mouseClick(dock.train.resume, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    assert "40 epochs" in dock.header.message.text()
+    assert not left.exists()
+    config = AnalysisConfig(train=TrainConfig(epochs=40))
+    whole = finish(analyse_spectra(scan[0], 0, config, axis_scale=0.5, axis_unit="eV"))
+    made = [one for one in dock._viewer.layers if one.name.startswith("scan shift")][-1]
+    np.testing.assert_array_equal(made.data, whole.maps["shift"])
+
+
+def latest_checkpoint_of_any_process() -> Path:
+    """That of this process counts as at work."""
+    (left,) = runs_folder().glob("scan*.checkpoint.shiftvae")
+    return left

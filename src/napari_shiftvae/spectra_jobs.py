@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Order:
     """Which spectra to analyse and how; the fields are those of `analyse_spectra`.
 
-    The run is saved in `folder`, or in the default one.
+    The run is saved in `folder`, or in the default one; `continues` is the checkpoint that `resume`
+    is from.
     """
 
     cube: Any
@@ -33,6 +34,8 @@ class Order:
     train: TrainSettings
     device: str
     folder: Path | None = None
+    resume: SpectraRun | None = None
+    continues: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,11 +48,11 @@ class Finished:
 
 def analysis(order: Order) -> Generator[Progress, str | None, Finished]:
     """Analyse the spectra of a scan, and save what comes of it."""
-    from napari_shiftvae.core.checkpoint import Autosave, save_at_end
+    from napari_shiftvae.core.checkpoint import Autosave, autosaved
     from napari_shiftvae.core.spectra_run import analyse_spectra
 
     config = config_for(FindSettings(), order.train, device=order.device)
-    run = yield from analyse_spectra(
+    steps = analyse_spectra(
         order.cube,
         order.axis,
         config,
@@ -57,5 +60,8 @@ def analysis(order: Order) -> Generator[Progress, str | None, Finished]:
         axis_unit=order.axis_unit,
         name=order.name,
         path=order.path,
+        resume=order.resume,
     )
-    return Finished(run=run, saved=save_at_end(run, Autosave.of(order.name, order.folder)))
+    where = Autosave.of(order.name, order.folder)
+    run = yield from autosaved(steps, where, continues=order.continues)
+    return Finished(run=run, saved=where.finished if where.finished.exists() else None)

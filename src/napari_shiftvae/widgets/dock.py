@@ -164,6 +164,8 @@ class ShiftVAEWidget(QWidget):
         self.train.stop_asked.connect(self.spectra.job.stop)
         self.train.stop_asked.connect(self.stack.job.stop)
         self.spectra.progressed.connect(self._on_progress)
+        self.spectra.interrupted_opened.connect(self._show_possible)
+        self.train.spectra.currentIndexChanged.connect(lambda _: self._show_possible())
         self.stack.fraction_changed.connect(header.show_fraction)
         self.stack.frames.changed.connect(
             lambda: self._on_colour(self.explore.colour.currentText())
@@ -316,7 +318,8 @@ class ShiftVAEWidget(QWidget):
             return
         if self._image_layer is not None and self.spectra.axis() is not None:
             device = self.header.device.currentText()
-            self.spectra.start(self._image_layer, self.train.form.value(), device)
+            settings = self.train.form.value()
+            self.spectra.start(self._image_layer, settings, device, resume=resume)
             return
         image = self._image(stacks=self.stack.wanted)
         if image is None:
@@ -376,7 +379,7 @@ class ShiftVAEWidget(QWidget):
             run is not None
             and run.resumable
             and jobs.epochs_to_do(run, self.atoms.form.value(), self.train.form.value()) > 0
-        )
+        ) or self.spectra.interrupted() is not None
         self.train.set_possible(
             run=activity == "idle" and self._image_layer is not None,
             stop=activity == "running",

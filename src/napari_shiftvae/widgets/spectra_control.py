@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
 
 from napari_shiftvae import spectra_jobs
+from napari_shiftvae.core.checkpoint import Interrupted
+from napari_shiftvae.layers import RUN
 from napari_shiftvae.placement import source_path, without_axis
 from napari_shiftvae.widgets.pace import Pace
 from napari_shiftvae.widgets.runs_folder import chosen_folder
 from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari.layers import Image
 
     from napari_shiftvae.core.progress import Progress
+    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.settings import TrainSettings
     from napari_shiftvae.widgets.train_panel import TrainPanel
@@ -34,12 +39,14 @@ class SpectraControl(QObject):
     """
 
     progressed = Signal(object)  # Progress
+    interrupted_opened = Signal()
 
     def __init__(self, panel: TrainPanel, overlay: Overlay) -> None:
         super().__init__(panel)
         self._panel = panel
         self._overlay = overlay
         self._session = overlay.session
+        self._chosen: Image | None = None
         self._layer: Image | None = None
         self.order: spectra_jobs.Order | None = None  # the last one
         self._axis = 0
@@ -47,11 +54,13 @@ class SpectraControl(QObject):
         self._pace = Pace(self.progressed.emit, panel)
         self.job.progressed.connect(self._on_progress)
         self.job.succeeded.connect(self._on_success)
+        overlay.viewer.layers.events.inserted.connect(self._on_inserted)
         self.job.cancelled.connect(self._pace.forget)
         self.job.ended.connect(self._pace.forget)  # what it would show is over
 
     def follow(self, layer: Image | None) -> None:
         """Offer the axes of a layer with three dimensions."""
+        self._chosen = layer
         axes = [] if layer is None or layer.ndim != 3 else list(layer.axis_labels)
         with QSignalBlocker(self._panel.spectra):
             self._panel.spectra.clear()
@@ -63,13 +72,40 @@ class SpectraControl(QObject):
         index = self._panel.spectra.currentIndex()
         return index - 1 if index > 0 else None
 
-    def start(self, layer: Image, settings: TrainSettings, device: str) -> None:
-        """Analyse the spectra of a layer along the chosen axis."""
+    def interrupted(self) -> tuple[SpectraRun, Path | None] | None:
+        """Find a run of the chosen spectra that can go on, and its file, among what was opened."""
+        chosen, axis = self._chosen, self.axis()
+        if chosen is None or axis is None:
+            return None
+        for layer in reversed(self._overlay.viewer.layers):
+            run = layer.metadata.get(RUN)
+            of_these = getattr(getattr(run, "image", None), "axis", None) == axis
+            if of_these and run.resumable and run.image.shape == tuple(chosen.data.shape):
+                return run, source_path(layer)
+        return None
+
+    def _on_inserted(self, event: Any) -> None:
+        """Say what is missing where an interrupted run was opened."""
+        run = event.value.metadata.get(RUN)
+        if hasattr(getattr(run, "image", None), "axis") and run.resumable:
+            where = run.image.path or f"the spectra '{run.image.name}'"
+            self._session.say(
+                f"To go on from epoch {run.epochs}: open {where}, choose axis {run.image.axis} for "
+                "the spectra in the Train tab, and press Resume."
+            )
+            self.interrupted_opened.emit()
+
+    def start(
+        self, layer: Image, settings: TrainSettings, device: str, *, resume: bool = False
+    ) -> None:
+        """Analyse the spectra of a layer along the chosen axis, or go on with it."""
         axis = self.axis()
         if axis is None:
             return
         self._layer, self._axis = layer, axis
         unit = layer.units[axis]
+        run, path = (self.interrupted() if resume else None) or (None, None)
+        own = path is not None and path.parent == chosen_folder() and Interrupted.of(path)
         order = spectra_jobs.Order(
             cube=layer.data,
             axis=axis,
@@ -80,6 +116,8 @@ class SpectraControl(QObject):
             train=settings,
             device=device,
             folder=chosen_folder(),
+            resume=run,
+            continues=path if own else None,
         )
         self.order = order
         self.job.start("spectra", layer.name, spectra_jobs.analysis, order)
@@ -90,7 +128,8 @@ class SpectraControl(QObject):
         return None if self._layer is None else self._layer.unique_id
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and stop listening."""
+        self._overlay.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.job.close()
         with suppress(RuntimeError):  # Qt may have deleted it before
             self._pace.forget()
