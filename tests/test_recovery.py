@@ -9,6 +9,7 @@ import torch
 from napari_shiftvae.core import train as train_module
 from napari_shiftvae.core.bound import judged
 from napari_shiftvae.core.errors import InputError, is_out_of_memory
+from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import stack_patches
 from napari_shiftvae.core.simulate import Motif, factor_patches
@@ -176,3 +177,43 @@ def test_undisturbed_training_is_as_it_was(model, patches):
     *_, report = train(model, patches, TrainConfig(epochs=2))
     assert report.config is None
     assert report.mishaps == ()
+
+
+@pytest.mark.parametrize("part", ["encode", "linearise"])
+def test_patches_are_read_in_halves_where_memory_runs_out(model, patches, monkeypatch, part):
+    list(train(model, patches, TrainConfig(epochs=3)))
+    model.eval()
+    own, seen, noise = getattr(model, part), [], model.variance.clone()
+
+    def read():
+        model.variance.copy_(noise)
+        *pieces, fit = refine(model, patches, encode(model, patches))
+        return pieces, fit
+
+    def short_of_memory(x, *more):
+        seen.append(len(x))
+        if len(x) > 60:
+            no_memory()
+        return own(x, *more)
+
+    pieces, expected = read()
+    assert len(pieces) == 1
+    monkeypatch.setattr(model, part, short_of_memory)
+    with pytest.warns(UserWarning, match="Memory ran out") as warned:
+        pieces, fit = read()
+    assert "read 100 at a time instead of 200." in str(warned[0].message)
+    assert "read 50 at a time instead of 100." in str(warned[1].message)
+    assert seen[:3] == [200, 100, 50]
+    assert max(seen[2:]) == 50
+    assert len(pieces) == (4 if part == "linearise" else 1)
+    for name in ("z", "pose", "covariance", "mean_square"):
+        torch.testing.assert_close(
+            getattr(fit, name), getattr(expected, name), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_memory_that_never_suffices_for_reading_is_told_as_it_is(model, patches, monkeypatch):
+    monkeypatch.setattr(model, "encode", no_memory)
+    with pytest.warns(UserWarning, match="Memory ran out"), pytest.raises(RuntimeError) as raised:
+        encode(model.eval(), patches)
+    assert is_out_of_memory(raised.value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from napari_shiftvae.core.errors import Notice, is_out_of_memory
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.windows import Windows, prior_centre
 
@@ -74,27 +76,26 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
     -------
     Fit
     """
-    pieces = []
+
+    def read(rows: Tensor) -> Fit:
+        x = patches.gather(rows.numpy()).to(model.variance.device)
+        given = given_of(patches, rows, x.device)
+        q = model.encode(x, given)
+        sd = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
+        residual = (model.decode(content(q.z, given), q.pose) - x).flatten(1)
+        root, count = root_weight(model, patches, rows)
+        if root is not None:
+            residual = residual * root
+        return Fit(
+            z=q.z,
+            pose=q.pose,
+            covariance=torch.diag_embed(sd.square()),
+            mean_square=residual.square().sum(dim=1) / count,
+            given=given,
+        )
+
     with torch.no_grad():
-        for rows in batches(len(patches)):
-            x = patches.gather(rows.numpy()).to(model.variance.device)
-            given = given_of(patches, rows, x.device)
-            q = model.encode(x, given)
-            sd = torch.cat([q.log_sd_pose, q.log_sd_z], dim=1).exp()
-            residual = (model.decode(content(q.z, given), q.pose) - x).flatten(1)
-            root, count = root_weight(model, patches, rows)
-            if root is not None:
-                residual = residual * root
-            pieces.append(
-                Fit(
-                    z=q.z,
-                    pose=q.pose,
-                    covariance=torch.diag_embed(sd.square()),
-                    mean_square=residual.square().sum(dim=1) / count,
-                    given=given,
-                )
-            )
-    return _joined(pieces)
+        return _joined(list(_piecewise(read, len(patches))))
 
 
 def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
@@ -131,19 +132,21 @@ def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
     """
     pieces = []
     dims = model.config.pose_dim
-    for rows in batches(len(patches)):
+
+    def move(rows: Tensor) -> Fit:
         with torch.no_grad():
             start = torch.cat([fit.pose[rows], fit.z[rows]], dim=1)
             at, curvature, mean_square = _maximise(model, patches, rows, start)
-        pieces.append(
-            Fit(
-                z=at[:, dims:],
-                pose=at[:, :dims],
-                covariance=curvature,
-                mean_square=mean_square,
-                given=given_of(patches, rows, at.device),
-            )
+        return Fit(
+            z=at[:, dims:],
+            pose=at[:, :dims],
+            covariance=curvature,
+            mean_square=mean_square,
+            given=given_of(patches, rows, at.device),
         )
+
+    for piece in _piecewise(move, len(patches)):
+        pieces.append(piece)
         yield None
     refined = _joined(pieces)
     parameters = refined.covariance.shape[1]
@@ -235,6 +238,32 @@ def on_device(tensor: Tensor | None, device: torch.device) -> Tensor | None:
 def batches(count: int) -> list[Tensor]:
     """Row numbers 0 to `count` in pieces that fit the memory."""
     return list(torch.tensor_split(torch.arange(count), tuple(range(BATCH, count, BATCH))))
+
+
+def _piecewise(work: Callable[[Tensor], Fit], count: int) -> Iterator[Fit]:
+    """Do work on row numbers 0 to `count`, in pieces that are halved where memory runs out."""
+    size, done = BATCH, 0
+    while done < count:
+        rows = torch.arange(done, min(done + size, count))
+        piece = None
+        try:
+            piece = work(rows)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
+                raise
+        # Outside of the handler: what it caught holds on to the memory of the failed piece.
+        if piece is None:
+            size = len(rows) // 2
+            warnings.warn(
+                f"Memory ran out: patches are read {size} at a time instead of {len(rows)}.",
+                Notice,
+                stacklevel=2,
+            )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield piece
+        done += len(rows)
 
 
 def _joined(pieces: list[Fit]) -> Fit:
