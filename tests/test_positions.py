@@ -87,3 +87,18 @@ def test_what_is_no_table_of_positions_is_refused(tmp_path, text, words):
 def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(InputError, match="could not be written"):
         write_positions(pd.DataFrame({"y_px": [1.0]}), tmp_path / "none" / "atoms.csv")
+
+
+def test_a_disk_that_is_full_leaves_the_old_table_whole(tmp_path, monkeypatch):
+    path = write_positions(pd.DataFrame({"y_px": [1.0], "x_px": [2.0]}), tmp_path / "atoms.csv")
+    old = path.read_bytes()
+
+    def full(_, file, **__):
+        file.write(b"y_px")  # some of it still fitted
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
+        write_positions(pd.DataFrame({"y_px": [3.0], "x_px": [4.0]}), path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]

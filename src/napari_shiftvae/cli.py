@@ -302,6 +302,8 @@ def _simulate(options: argparse.Namespace) -> None:
     import numpy as np
     import tifffile
 
+    from napari_shiftvae.core.aside import written_aside
+    from napari_shiftvae.core.positions import write_positions
     from napari_shiftvae.core.simulate import SIMULATIONS
 
     if options.output.suffix.lower() not in (".tif", ".tiff"):
@@ -312,25 +314,18 @@ def _simulate(options: argparse.Namespace) -> None:
     made = SIMULATIONS[options.kind](rng=np.random.default_rng(options.seed))
     size_um = made.pixel_size_nm / 1000
     truth = options.output.with_name(options.output.name + ".truth.csv")
-    try:
-        tifffile.imwrite(
-            options.output,
-            made.image,
-            ome=True,
-            metadata={
-                "axes": "YX",
-                "PhysicalSizeX": size_um,
-                "PhysicalSizeXUnit": "µm",
-                "PhysicalSizeY": size_um,
-                "PhysicalSizeYUnit": "µm",
-            },
-        )
-        made.truth.to_csv(truth, index=False)
-    except OSError as error:
-        raise InputError(
-            f"{options.output} could not be written ({error.strerror or error}): "
-            "choose another folder or free some space."
-        ) from error
+    metadata = {
+        "axes": "YX",
+        "PhysicalSizeX": size_um,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": size_um,
+        "PhysicalSizeYUnit": "µm",
+    }
+    written_aside(
+        options.output,
+        lambda file: tifffile.imwrite(file, made.image, ome=True, metadata=metadata),
+    )
+    write_positions(made.truth, truth)
     print(f"Wrote {options.output} and {truth}")
 
 

@@ -84,8 +84,8 @@ def save_figure(path: str, *what: Any) -> str:
     """Write a figure as the ending of the path says; say so."""
     from functools import partial
 
+    from napari_shiftvae.core.aside import written_aside
     from napari_shiftvae.core.figure_files import figure_file
-    from napari_shiftvae.core.runfile import written_aside
 
     content = figure_file(figure(*what), path)
     written_aside(Path(path), partial(_put, content))

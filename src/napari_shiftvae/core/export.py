@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_shiftvae.core.aside import written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.figure import Arrows, Figure
@@ -21,7 +22,7 @@ from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.palettes import GREY, limits_of
 from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.reproduce import reproducing_script
-from napari_shiftvae.core.runfile import atoms_csv, written_aside
+from napari_shiftvae.core.runfile import atoms_csv
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.scalars import Scalar, drawn_maps
 

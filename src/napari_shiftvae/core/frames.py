@@ -16,12 +16,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.apply import encode_steps
+from napari_shiftvae.core.aside import written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.frame_picks import FramePicks
 from napari_shiftvae.core.given import GIVEN
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.progress import Progress
-from napari_shiftvae.core.runfile import atoms_csv, save_run, written_aside
+from napari_shiftvae.core.runfile import atoms_csv, save_run
 from napari_shiftvae.core.runparts import TEXT
 from napari_shiftvae.core.runs import Run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from napari_shiftvae.core.aside import written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration
 
@@ -92,13 +94,7 @@ def write_positions(table: pd.DataFrame, path: str | Path) -> Path:
     InputError
         The file cannot be written.
     """
-    try:
-        table.to_csv(path, index=False)
-    except OSError as error:
-        raise InputError(
-            f"{path} could not be written ({error.strerror or error}): "
-            "choose another folder or free some space."
-        ) from error
+    written_aside(Path(path), partial(table.to_csv, index=False, mode="wb"))
     return Path(path)
 
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 import pandas as pd
 from safetensors.torch import save as save_tensors
 
+from napari_shiftvae.core.aside import written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.paused import check_paused, pause
 from napari_shiftvae.core.runparts import STATE, image_info, lengths, parts_of, refused
@@ -115,39 +114,6 @@ def atoms_csv(atoms: pd.DataFrame) -> bytes:
     exact = {name: [repr(float(value)) for value in atoms[name]] for name in ("y_px", "x_px")}
     text: str = atoms.assign(**exact).to_csv(index=False, float_format="%.10g")
     return text.encode()
-
-
-def written_aside(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under another name and rename it, so that an older one stays whole.
-
-    Parameters
-    ----------
-    path : Path
-    write : callable
-        Writes the contents into the file that it is given.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    # Not `tempfile`: its files are for their owner's eyes only, and would stay so.
-    aside = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        try:
-            with aside.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"{path} could not be written ({reason}): choose another folder or free some space."
-        ) from error
 
 
 def load_run(path: str | Path) -> Run:
