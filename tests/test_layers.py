@@ -9,17 +9,21 @@ from napari_shiftvae.core.errors import InputError
 
 napari_layers = pytest.importorskip("napari.layers")
 
+from napari.components import ViewerModel  # noqa: E402
 from napari.layers import Image, Labels, Layer, Points, Shapes, Vectors  # noqa: E402
 
 from napari_shiftvae import layers as to_layers  # noqa: E402
 from napari_shiftvae import placement  # noqa: E402
 from napari_shiftvae.core.analyse import analyse, finish  # noqa: E402
 from napari_shiftvae.core.images import Calibration, MicroscopeImage  # noqa: E402
+from napari_shiftvae.core.readout import Options, read_out  # noqa: E402
 from napari_shiftvae.core.runs import Run  # noqa: E402
 from napari_shiftvae.core.settings import AnalysisConfig  # noqa: E402
 from napari_shiftvae.core.simulate import perovskite  # noqa: E402
 from napari_shiftvae.core.train import TrainConfig  # noqa: E402
+from napari_shiftvae.field_layers import Look  # noqa: E402
 from napari_shiftvae.picks import Picks  # noqa: E402
+from napari_shiftvae.run_layers import RunLayers  # noqa: E402
 
 ODD_PLACE = {
     "scale": (0.015, 0.02),
@@ -216,3 +220,38 @@ def test_arrows_are_coloured_by_length_in_pixels(run: Run) -> None:
     np.testing.assert_allclose(
         layer.features["length_px"], np.linalg.norm(layer.data[:, 1], axis=1)
     )
+
+
+def test_adding_a_layer_draws_nothing_for_a_selection_that_stays() -> None:
+    viewer, told, shown = ViewerModel(), [], []
+    image = viewer.add_image(np.eye(9), name="made")
+    for event in ("changed", "active"):
+        getattr(viewer.layers.selection.events, event).connect(told.append)
+    runs = RunLayers(viewer, shown.append)
+    data = np.ones((3, 2))
+    points, unseen = runs.add(
+        [(data, {"name": "dots"}, "points"), (np.eye(9), {"visible": False}, "image")]
+    )
+    assert told == []
+    assert list(viewer.layers.selection) == [image]
+    assert viewer.layers.selection.active is image
+    assert shown == [points]  # it is for the window to say when
+    assert not points.visible
+    assert not unseen.visible
+    viewer.layers.selection.active = points
+    assert told
+
+
+def test_arrows_are_drawn_once_for_all_that_changes(run: Run) -> None:
+    viewer, drawn = ViewerModel(), []
+    image = viewer.add_image(np.zeros(run.image.shape), name="made")
+    runs, field = RunLayers(viewer), read_out(run, Options()).field
+    runs.show_vectors(run, image, field, Look(gain=3.0), visible=True)
+    arrows = runs.arrows_of(run)
+    arrows.events.set_data.connect(drawn.append)
+    runs.show_vectors(run, image, field, Look(gain=4.0, colour="angle"), visible=True)
+    assert len(drawn) == 1
+    assert (arrows.length, arrows.visible) == (4.0, True)
+    assert np.ptp(arrows.edge_color, axis=0).max() > 0.5
+    runs.show_vectors(run, image, field, Look(gain=4.0, colour="#ff0000"), visible=True)
+    np.testing.assert_array_equal(arrows.edge_color, np.tile([1, 0, 0, 1], (len(arrows.data), 1)))

@@ -23,7 +23,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("seconds", "wait_ms"), [(0.06, 2000), (0.0, 100)])
+@pytest.mark.parametrize(("seconds", "wait_ms"), [(0.04, 2000), (0.0, 100)])
 def test_what_is_shown_at_great_cost_is_shown_rarely(
     qtbot, monkeypatch, seconds: float, wait_ms: int
 ) -> None:

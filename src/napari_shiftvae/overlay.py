@@ -18,10 +18,10 @@ from napari_shiftvae import layers as to_layers
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import FILE, spatial
-from napari_shiftvae.run_layers import RunLayers
+from napari_shiftvae.run_layers import RunLayers, drawn_once, hidden, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import napari
     from napari.layers import Layer
@@ -53,6 +53,8 @@ class Overlay:
     ----------
     viewer : napari.viewer.Viewer
     session : Session
+    appear : callable
+        Makes a layer visible that was added, as of `RunLayers`.
 
     Signals
     -------
@@ -62,7 +64,12 @@ class Overlay:
 
     run_opened = Signal(object, object)
 
-    def __init__(self, viewer: napari.viewer.Viewer, session: Session) -> None:
+    def __init__(
+        self,
+        viewer: napari.viewer.Viewer,
+        session: Session,
+        appear: Callable[[Layer], None] = show,
+    ) -> None:
         self._viewer = viewer
         self.session = session
         self.image: Image | None = None
@@ -72,7 +79,7 @@ class Overlay:
         self._syncing = False
         session.picks_changed.connect(self._show_picks)
         session.colours_changed.connect(self._recolour_rings)
-        self.runs = RunLayers(viewer)
+        self.runs = RunLayers(viewer, appear)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         _AT_WORK.add(self)
@@ -128,8 +135,7 @@ class Overlay:
         if same:
             self._look(layer, picks, None)
             return
-        # One picture of all changes: napari would draw each of them.
-        with self._quietly(), layer.events.blocker_all():
+        with self._quietly(), drawn_once(layer):
             if len(layer.data) != len(picks):
                 layer.selected_data = set()
             layer.data = positions
@@ -139,7 +145,6 @@ class Overlay:
             if layer.face_color[:, 3].any():
                 layer.face_color = "transparent"
             self._look(layer, picks, None)
-        layer.refresh()
 
     def _dot_size(self, picks: Picks) -> float:
         """Diameter [px] by the distance that atoms were found with, else by their own."""
@@ -312,22 +317,26 @@ class Overlay:
             yield
             self.runs.add([one], under=layer if self._is_there(layer) else None)
         yield
-        arrows = Layer.create(*shift)
+        arrows = Layer.create(*hidden(shift))
         yield
         self.runs.insert([arrows], under=self.runs.above(layer) if self._is_there(layer) else None)
+        yield
+        show(arrows)
+        yield
 
     def _is_there(self, layer: Points | None) -> bool:
         return layer is not None and layer in self._viewer.layers
 
     def _colour_atoms(self, layer: Points, run: Run, look: Mapping[str, Any]) -> None:
-        with self._quietly():
+        with self._quietly(), drawn_once(layer):
             layer.features = look["features"]
             layer.face_colormap = look["face_colormap"]
             layer.face_contrast_limits = look["face_contrast_limits"]
             layer.face_color = look["face_color"]
             layer.border_color = look["border_color"]
             layer.border_width = look["border_width"]
-            layer.metadata = {**layer.metadata, RUN: run}
+        layer.metadata = {**layer.metadata, RUN: run}
+        layer.events.features()  # told last: there may be tables that show them
 
     # -- viewer --------------------------------------------------------------------------------
 

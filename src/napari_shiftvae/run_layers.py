@@ -5,6 +5,8 @@ Only layers made by an analysis are changed here.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,16 +35,34 @@ if TYPE_CHECKING:
 SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
 
+@contextmanager
+def drawn_once(layer: Layer) -> Iterator[None]:
+    """Have napari draw a layer anew once, not for each of the changes that are made meanwhile."""
+    with layer.events.blocker_all():
+        yield
+    layer.refresh()
+
+
+def show(layer: Layer) -> None:
+    """Make a layer visible."""
+    layer.visible = True
+
+
 class RunLayers:
     """The layers of finished analyses in one viewer.
 
     Parameters
     ----------
     viewer : napari.viewer.Viewer
+    appear : callable
+        Makes a layer visible that was added: at once, or later, as the window is painted.
     """
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    def __init__(
+        self, viewer: napari.viewer.Viewer, appear: Callable[[Layer], None] = show
+    ) -> None:
         self._viewer = viewer
+        self._appear = appear
         self.adding = False  # a layer that is inserted now was made here
         self.showing = False  # maps that are shown or hidden now are so from here
         self._looks = Looks()
@@ -98,13 +118,13 @@ class RunLayers:
         drawn = vectors_look(field, look)
         if not np.array_equal(layer.data, drawn["data"]):
             layer.data = drawn["data"]
-        layer.features = drawn["features"]
-        for name in ("edge_colormap", "edge_contrast_limits", "edge_color"):
-            if name in drawn:
-                setattr(layer, name, drawn[name])
-        if layer.length != look.gain:
+        with drawn_once(layer):
+            for name in ("features", "edge_colormap", "edge_contrast_limits", "edge_color"):
+                if name in drawn:
+                    setattr(layer, name, drawn[name])
             layer.length = look.gain
-        layer.visible = visible
+        if layer.visible != visible:
+            layer.visible = visible
 
     def show_field(
         self,
@@ -212,21 +232,26 @@ class RunLayers:
 
     def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
         """Add layers without changing what the user has selected."""
-        made = [Layer.create(*one) for one in data]
+        made = [Layer.create(*hidden(one)) for one in data]
         self.insert(made, under=under)
+        for layer, (_, kwargs, _) in zip(made, data, strict=True):
+            if kwargs.get("visible", True):
+                self._appear(layer)
         return made
 
     def insert(self, made: list[Layer], *, under: Layer | None = None) -> None:
         """Add layers that are made already, under one that is there or on top of all."""
-        selected = set(self._viewer.layers.selection)
+        layers = self._viewer.layers
+        selected = set(layers.selection)
         self.adding = True
         try:
-            for layer in made:
-                at = len(self._viewer.layers) if under is None else self._viewer.layers.index(under)
-                self._viewer.layers.insert(at, layer)
+            # napari selects what is inserted, and has controls and the window painted for it
+            with layers.selection.events.blocker_all():
+                for layer in made:
+                    layers.insert(len(layers) if under is None else layers.index(under), layer)
+                layers.selection = selected
         finally:
             self.adding = False
-        self._viewer.layers.selection = selected & set(self._viewer.layers)
 
     def remove(self, layer: Layer) -> None:
         """Remove a layer if it is still there."""
@@ -242,6 +267,12 @@ class RunLayers:
         """Lay a layer where an image is."""
         for name, value in plane(image).items():
             setattr(layer, name, value)
+
+
+def hidden(data: LayerDataTuple) -> LayerDataTuple:
+    """Data of a layer that is not visible at first, whatever it is to be in the end."""
+    values, kwargs, kind = data
+    return values, {**kwargs, "visible": False}, kind
 
 
 def spectra_layers(run: SpectraRun, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:

@@ -21,6 +21,7 @@ from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
 from napari_shiftvae.placement import image_from_layer
 from napari_shiftvae.session import Session
+from napari_shiftvae.widgets.appearing import Appearing
 from napari_shiftvae.widgets.atoms_control import AtomsControl
 from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 from napari_shiftvae.widgets.calibration import PixelSizeKeeper
@@ -74,7 +75,7 @@ class ShiftVAEWidget(QWidget):
         self._counting.setSingleShot(True)
         self._counting.setInterval(COUNT_AFTER_MS)
         self.session = Session()
-        self.overlay = Overlay(napari_viewer, self.session)
+        self.overlay = Overlay(napari_viewer, self.session, Appearing(napari_viewer, self).add)
         self.square = PatchSquare(napari_viewer, self.session, self.overlay)
         self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
         self.training = Training(self.session, self.overlay, self)
@@ -83,8 +84,9 @@ class ShiftVAEWidget(QWidget):
         self.restoring = Restoring(napari_viewer, self.overlay, self.notice, self)
         self.pixel_size = PixelSizeKeeper(napari_viewer, self.header.pixel_size, self)
         self.atoms = AtomsPanel()
+        image_or_stack = partial(self._image, stacks=True)
         self.atoms_control = AtomsControl(
-            self.atoms, self._viewer, self.overlay, self.pick_tool, image=self._image_or_stack
+            self.atoms, self._viewer, self.overlay, self.pick_tool, image=image_or_stack
         )
         self.train = TrainPanel()
         self.model_control = ModelControl(
@@ -254,9 +256,6 @@ class ShiftVAEWidget(QWidget):
     def _image_of_run(self) -> MicroscopeImage | None:
         """Take what the run that is shown was made of: the chosen image, or a frame."""
         return self.stack.frames.image or self._image(quiet=True)
-
-    def _image_or_stack(self) -> MicroscopeImage | None:
-        return self._image(stacks=True)
 
     # -- atoms ---------------------------------------------------------------------------------
 

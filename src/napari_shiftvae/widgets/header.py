@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.overlay import image_layers
 from napari_shiftvae.widgets.form import button, choice, label, rows
+from napari_shiftvae.widgets.message_line import MessageLine
 
 if TYPE_CHECKING:
     import napari
@@ -220,7 +221,7 @@ class Header(QWidget):
         layout.setContentsMargins(6, 6, 6, 0)
         layout.addLayout(form)
         layout.addWidget(self.progress)
-        layout.addWidget(self.message)
+        layout.addWidget(MessageLine(self.message))
         self.quick_run.clicked.connect(self.quick_run_asked)
 
     def show_fraction(self, fraction: float) -> None:
@@ -230,4 +231,6 @@ class Header(QWidget):
     def say(self, sentence: str, *, wrong: bool = False) -> None:
         """Put a sentence on the message line."""
         self.message.setText(f"⚠ {sentence}" if wrong else sentence)
-        self.message.setStyleSheet("font-weight: bold;" if wrong else "")
+        style = "font-weight: bold;" if wrong else ""
+        if style != self.message.styleSheet():  # each setting lays the window out anew
+            self.message.setStyleSheet(style)

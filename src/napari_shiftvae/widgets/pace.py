@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QLabel, QWidget
 # What changes in the window is painted so rarely that it takes at most this share of the main
 # thread's time. Qt composes the whole window anew for each change: a few ms with a graphics card,
 # 20 to 100 ms where the processor has to draw, which then is missed by what is computed.
-SHARE = 0.03
+SHARE = 0.02
 AT_LEAST_S = 0.1
 
 

@@ -132,8 +132,8 @@ class Training(QObject):
 
     def _show(self, progress: Progress) -> None:
         self._overlay.recolour(progress)
-        self.fraction_changed.emit(self._fraction)
         self.progressed.emit(progress)
+        self.fraction_changed.emit(self._fraction)  # a progress bar paints the window at once
 
     def _take_positions(self, progress: Progress) -> None:
         """Show the picks that the analysis makes, unless the user's are there."""
