@@ -1,0 +1,191 @@
+"""Atoms, settings and files that are no good: one sentence in the dock, and the same typed."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import napari
+import pandas as pd
+from qtpy.QtCore import Qt
+
+from napari_shiftvae.cli import main
+from napari_shiftvae.core.analyse import analyse, finish
+from napari_shiftvae.core.images import MicroscopeImage
+from napari_shiftvae.core.runfile import save_run
+from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.core.train import TrainConfig
+from napari_shiftvae.picks import Picks
+from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import ShiftVAEWidget
+
+WAIT_MS = 120_000
+GRID = np.stack(np.meshgrid(np.arange(30, 121, 15.0), np.arange(30, 121, 15.0)), -1).reshape(-1, 2)
+
+
+@pytest.fixture(scope="module")
+def made() -> np.ndarray:
+    return perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
+
+
+@pytest.fixture(scope="module")
+def run_file(made, tmp_path_factory):
+    config = AnalysisConfig(train=TrainConfig(epochs=2))
+    run = finish(analyse(MicroscopeImage(data=made, name="made"), config))
+    return save_run(run, tmp_path_factory.mktemp("runs") / "good.shiftvae")
+
+
+@pytest.fixture
+def dock(
+    make_napari_viewer: Callable[..., napari.Viewer], made, monkeypatch, tmp_path
+) -> Iterator[ShiftVAEWidget]:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+    viewer = make_napari_viewer()
+    viewer.add_image(made, name="made", scale=(0.2, 0.3), rotate=20)
+    widget = ShiftVAEWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    yield widget
+    for part in (widget.training, widget.atoms_control, widget.fields_control, widget.pixel_size):
+        part.close()
+
+
+def state(viewer: napari.Viewer) -> dict[str, tuple]:
+    """What a user sees of the layers and could lose, in a form that can be compared."""
+    return {
+        layer.name: (
+            type(layer).__name__,
+            np.asarray(layer.data).tobytes(),
+            getattr(layer, "face_color", np.zeros(0)).tobytes(),
+            layer.features.to_csv() if hasattr(layer, "features") else "",
+            layer.visible,
+            np.asarray(layer.scale).tobytes(),
+        )
+        for layer in viewer.layers
+    }
+
+
+def typed(capsys, *arguments: object) -> str:
+    """What the command line says, without the name of the program."""
+    assert main([str(one) for one in arguments]) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    return said.removeprefix("napari-shiftvae: ")
+
+
+BAD_ATOMS = {
+    "few": (GRID[:5], 12, "5 different positions and the model needs at least"),
+    "large": (GRID, 160, "160"),
+    "border": (np.column_stack([np.linspace(0, 149, 40), np.ones(40)]), 12, "too near the border"),
+    "twice": (np.repeat(GRID[:5], 8, axis=0), 12, "5 different"),
+    "outside": (GRID + 1000, 12, "too near the border"),
+}
+
+
+def test_atoms_and_patches_that_do_not_do(qtbot, dock, made, tmp_path, capsys) -> None:
+    viewer = dock.overlay.viewer
+    np.save(tmp_path / "made.npy", made)
+    dock.train.form.setValue(TrainSettings(epochs=2))
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    run, earlier = dock.session.run, state(viewer)
+    for kind, (positions, size, words) in BAD_ATOMS.items():
+        dock.session.change_picks(Picks.of(positions, by_hand=True))
+        dock.train.form.setValue(TrainSettings(epochs=2, patch_size_px=size))
+        picks, before = dock.session.picks, dock.overlay.atoms.data.copy()
+        qtbot.waitUntil(dock.header.quick_run.isEnabled, timeout=WAIT_MS)
+        qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+        in_dock = dock.header.message.text()
+        assert in_dock.startswith("⚠"), (kind, in_dock)
+        assert words in in_dock, (kind, in_dock)
+        table = pd.DataFrame(positions, columns=["y_px", "x_px"])
+        table.to_csv(tmp_path / "positions.csv", index=False)
+        output = tmp_path / "run.shiftvae"
+        options = ("--positions", tmp_path / "positions.csv", "--patch-size", size)
+        said = typed(capsys, "run", tmp_path / "made.npy", "--output", output, *options)
+        assert said == in_dock.removeprefix("⚠ "), kind
+        assert not output.exists()
+        assert dock.session.run is run
+        assert dock.session.picks is picks
+        np.testing.assert_array_equal(dock.overlay.atoms.data, before)
+        dock.overlay.runs.remove(dock.overlay.atoms)
+    now = state(viewer)
+    for name, kept in earlier.items():
+        assert now[name][:4] == kept[:4]  # hidden beneath the new atoms, but there
+
+
+def spoilt(run_file, folder) -> dict[str, object]:
+    """Run files that are none, by what is wrong with them."""
+    whole = run_file.read_bytes()
+    (folder / "cut.shiftvae").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.shiftvae").write_text("no zip at all")
+    with zipfile.ZipFile(folder / "other.shiftvae", "w") as archive:
+        archive.writestr("readme.txt", "somebody's archive")
+    with zipfile.ZipFile(run_file) as good, zipfile.ZipFile(folder / "new.shiftvae", "w") as newer:
+        for name in good.namelist():
+            content = good.read(name)
+            if name == "run.json":
+                content = content.replace(b'"format_version": 2', b'"format_version": 99')
+            newer.writestr(name, content)
+    with zipfile.ZipFile(run_file) as good, zipfile.ZipFile(folder / "path.shiftvae", "w") as out:
+        for name in good.namelist():
+            out.writestr(name, good.read(name))
+        out.writestr("../../escaped.txt", "written where it should not be")
+    return {path.stem: path for path in sorted(folder.glob("*.shiftvae"))}
+
+
+def test_run_files_that_are_none(qtbot, dock, run_file, tmp_path, capsys) -> None:
+    viewer = dock.overlay.viewer
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    before, there = state(viewer), set(tmp_path.rglob("*"))
+    for kind, path in spoilt(run_file, folder).items():
+        said = typed(capsys, "info", path)
+        assert said.endswith("."), (kind, said)
+        for opened in (dock.restoring.open, dock.model_control.open):
+            dock.header.say("")
+            opened(str(path))
+            qtbot.waitUntil(lambda: dock.header.message.text() != "", timeout=WAIT_MS)
+            qtbot.waitUntil(lambda: not dock.model_control._runner.busy, timeout=WAIT_MS)
+            assert dock.header.message.text() == f"⚠ {said}", kind
+    assert state(viewer) == before
+    assert dock.session.run is None
+    assert dock.train.model.index is None
+    assert not list(tmp_path.parent.rglob("escaped.txt"))
+    assert {path for path in tmp_path.rglob("*") if folder not in path.parents} - there <= {
+        path for path in tmp_path.rglob("*") if "data" in path.parts
+    }
+    dock.model_control.open(str(run_file))  # a good one still opens
+    qtbot.waitUntil(lambda: dock.train.model.choice.count() == 2, timeout=WAIT_MS)
+
+
+BAD_TABLES = {
+    "columns": ("row,column\n1,2\n", "no columns y_px and x_px"),
+    "words": ("y_px,x_px\n1,two\n", "no numbers"),
+    "nan": ("y_px,x_px\n1,2\n3,nan\n", "no finite position in line 3"),
+    "empty": ("", "could not be read"),
+}
+
+
+def test_tables_of_positions_that_are_none(dock, made, tmp_path, capsys) -> None:
+    viewer = dock.overlay.viewer
+    np.save(tmp_path / "made.npy", made)
+    dock.session.change_picks(Picks.of(GRID, by_hand=True))
+    before, picks = state(viewer), dock.session.picks
+    for kind, (text, words) in BAD_TABLES.items():
+        table = tmp_path / f"{kind}.csv"
+        table.write_text(text)
+        dock.atoms_control.load(str(table))
+        in_dock = dock.header.message.text()
+        assert words in in_dock, kind
+        options = ("--output", tmp_path / "run.shiftvae", "--positions", table)
+        said = typed(capsys, "run", tmp_path / "made.npy", *options)
+        assert f"⚠ {said}" == in_dock, kind
+    assert state(viewer) == before
+    assert dock.session.picks is picks
