@@ -231,3 +231,12 @@ def test_command_line_analyses_a_scan(tmp_path: Path) -> None:
     run = load_run(output)
     assert run.image.pixel_size_nm == pytest.approx((made.pixel_size_nm,) * 2)
     assert run.used.sum() > 100
+
+
+@needs_libraries
+def test_names_in_capitals(tmp_path):
+    """As instruments on Windows write them."""
+    path = write_sxm(tmp_path / "SCAN.SXM", [("Z", "m", "forward")], [HEIGHT])
+    image = read_image(path)
+    assert (image.name, image.data.shape) == ("SCAN", SHAPE)
+    np.testing.assert_allclose(image.data, HEIGHT * 1e9, rtol=1e-6)

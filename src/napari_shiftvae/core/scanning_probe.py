@@ -91,7 +91,11 @@ def _read_sxm(path: Path) -> list[Signal]:
     from nanonispy2.read import Scan
 
     class AnyDirection(Scan):  # type: ignore[misc]
-        """Also of channels that were kept in one direction only."""
+        """Also of channels that were kept in one direction only, and of names in capitals."""
+
+        def _determine_filetype(self) -> str:
+            self.fname = str(path.resolve())  # as it is spelt
+            return "scan"
 
         def _load_data(self) -> dict[str, dict[str, NDArray[np.float32]]]:
             columns, rows = self.header["scan_pixels"]
@@ -109,7 +113,7 @@ def _read_sxm(path: Path) -> list[Signal]:
                 data[name][way] = image
             return data
 
-    scan = AnyDirection(str(path.resolve()))
+    scan = AnyDirection(str(path.resolve().with_suffix(".sxm")))
     header = scan.header
     width, height = (float(length) for length in header["scan_range"])
     centre_x, centre_y = (float(place) for place in header["scan_offset"])
