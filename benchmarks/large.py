@@ -116,7 +116,9 @@ def stack_process(folder: Path) -> dict[str, Any]:
     stack = read_image(folder / "stack.zarr", stacks=True).data
     stages.reached("read")
     made = followed(analyse_sequence(stack, AnalysisConfig(), folder / "movie"), stages)
-    last = pd.read_csv(folder / "movie" / f"frame-{len(stack) - 1:05d}.csv").fillna("")
+    last = pd.read_csv(folder / "movie" / f"frame-{len(stack) - 1:05d}.csv").fillna(
+        {"set_aside": ""}
+    )
     found = errors(last, pd.read_csv(folder / "truth.csv"))
     return stages.__dict__ | {"errors": found | {"atoms of all frames": made.count}}
 

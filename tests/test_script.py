@@ -7,19 +7,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from skimage.draw import polygon2mask
 
 from napari_shiftvae import jobs, script_jobs, sequence_jobs, spectra_jobs
 from napari_shiftvae.core import train
 from napari_shiftvae.core.edits import MOST_EDITS, edits
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, read_image
+from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.progress import finish
+from napari_shiftvae.core.readout import Options, read_out
 from napari_shiftvae.core.runfile import atoms_csv, load_run, load_spectra, save_run
+from napari_shiftvae.core.script_results import Classes, Fields
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.spectra_simulation import peak_spectra
+from napari_shiftvae.explore_jobs import ClassOrder, classify
+from napari_shiftvae.fields_jobs import read
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import FindSettings, TrainSettings
 
+NOTHING = script_jobs.Results()
 TRAIN = TrainSettings(epochs=3, latent_dim=3, kl_content=2.0, seed=4, batch_size=32)
 
 
@@ -54,7 +61,7 @@ def numbers_of(code: str, name: str) -> bytes:
 
 def checked(order: jobs.Order) -> str:
     run = finish(jobs.analysis(order)).run
-    code = script_jobs.of_image(run, order.image, order)
+    code = script_jobs.of_image(run, order.image, order, NOTHING)
     assert numbers_of(code, f"{script_jobs._plain(order.image.name)}.shiftvae") == atoms_csv(
         run.atoms
     )
@@ -121,7 +128,7 @@ def test_training_stopped_by_hand(image, monkeypatch) -> None:
             break
         report = getattr(progress, "report", None)
         answer = "stop" if report is not None and report.step >= 5 else None
-    code = script_jobs.of_image(run, image, order)
+    code = script_jobs.of_image(run, image, order, NOTHING)
     assert "Training was stopped by hand, after step 5" in code
     assert numbers_of(code, "im_age 0.shiftvae") == atoms_csv(run.atoms)
 
@@ -151,7 +158,7 @@ def test_run_from_a_file(image, tmp_path) -> None:
     picks = found(image).without([4])
     run = finish(jobs.analysis(ordered(image, picks=picks))).run
     opened = load_run(save_run(run, tmp_path / "a.shiftvae"))
-    code = script_jobs.of_image(opened, image, None)
+    code = script_jobs.of_image(opened, image, None, NOTHING)
     assert numbers_of(code, "im_age 0.shiftvae") == atoms_csv(run.atoms)
 
 
@@ -160,7 +167,7 @@ def test_other_pixels_are_refused(image) -> None:
     run = finish(jobs.analysis(order)).run
     changed = replace(image, path=None, data=image.data + 1)
     with pytest.raises(InputError, match="not those that were analysed"):
-        script_jobs.of_image(run, changed, order)
+        script_jobs.of_image(run, changed, order, NOTHING)
 
 
 def test_atoms_alone(image) -> None:
@@ -195,10 +202,82 @@ def test_stack(tmp_path, monkeypatch, by_hand) -> None:
         folder=tmp_path / "by hand",
     )
     finish(sequence_jobs.analysis(order))
-    code = script_jobs.of_stack(order)
+    code = script_jobs.of_stack(order, None, NOTHING)
     exec(code, {"__name__": "copied"})  # noqa: S102 - what is tested
     tables = [Path(folder, "atoms.csv").read_bytes() for folder in ("by hand", "stack frames")]
     assert tables[0] == tables[1]
+
+
+@pytest.fixture
+def sorted_stack(tmp_path, monkeypatch):
+    """Two frames, and their true atoms with their sublattices."""
+    monkeypatch.chdir(tmp_path)
+    made = [perovskite(rng=np.random.default_rng(n), shape=(150, 150)) for n in range(2)]
+    tifffile.imwrite("stack.tif", np.stack([one.image for one in made]), photometric="minisblack")
+    truth = pd.concat([one.truth.assign(t=t) for t, one in enumerate(made)], ignore_index=True)
+    return sequence_jobs.Order(
+        stack=read_image("stack.tif", stacks=True),
+        find=FindSettings(),
+        train=replace(TRAIN, sublattices="given", check_seed=True),
+        device="cpu",
+        picks=Picks.read(truth, by_hand=True),
+        share=0.5,
+        folder=tmp_path / "by hand",
+    )
+
+
+@pytest.mark.parametrize("use", ["given", "examples", "trained"])
+def test_stack_with_sublattices_and_what_was_read_from_a_frame(sorted_stack, use) -> None:
+    """Also where its frames were read with a model of sublattices."""
+    order = sorted_stack
+    if use == "examples":
+        order = replace(order, train=replace(TRAIN, sublattices="examples"))
+    made = finish(sequence_jobs.analysis(order)).run
+    if use == "trained":
+        trained = jobs.Trained(run=made.run, path=None, resample=False, own_intensity=True)
+        order = replace(order, trained=trained, folder=order.folder.with_name("second"))
+        made = finish(sequence_jobs.analysis(order)).run
+    frame = sequence_jobs.shown(made, order.stack, 1).run
+    options = Options(vectors="polar displacement between sublattices", position="whole pattern")
+    names = order.picks.sublattice[order.picks.t == 1]
+    results = script_jobs.Results(
+        fields=Fields(options=options), sublattice=names, positions_yx=frame.picks_yx
+    )
+    space = {"__name__": "copied"}
+    exec(script_jobs.of_stack(order, 1, results), space)  # noqa: S102 - what is tested
+    tables = [Path(folder, "atoms.csv") for folder in (order.folder, "stack frames")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    expected = read_out(frame, options, sublattice=names)
+    np.testing.assert_array_equal(space["vectors"], expected.field.true_yx_px)
+
+
+def test_classes_and_fields_of_an_image(image) -> None:
+    """With a region drawn as the reference, and another size of a pixel."""
+    order = ordered(image)
+    run = finish(jobs.analysis(order)).run
+    classes = Classes(
+        columns=["z1", "z2"],
+        method="gaussian mixture",
+        criterion="icl",
+        count=2,
+        seed=4,
+        split=True,
+    )
+    outline = [(20.0, 20.0), (20.0, 100.5), (110.0, 100.5), (110.0, 20.0)]
+    options = Options(vectors="displacement from the lattice", trend="affine")
+    fields = Fields(options=options, regions=[outline], pixel_size_nm=(0.02, 0.021))
+    results = script_jobs.Results(classes=classes, fields=fields)
+    space = {"__name__": "copied"}
+    exec(script_jobs.of_image(run, image, order, results), space)  # noqa: S102 - what is tested
+    patches = patches_of(run, image)
+    sort = ClassOrder(
+        method="gaussian mixture", criterion="icl", count=2, by_axes=False, split=True
+    )
+    found = classify(run, patches, run.atoms[["z1", "z2"]].to_numpy(), sort)
+    np.testing.assert_array_equal(space["label"], found.run.atoms["class"])
+    region = polygon2mask(image.data.shape, outline)
+    _, expected = read(run, vars(options), region, None, (0.02, 0.021))
+    np.testing.assert_array_equal(space["vectors"], expected.field.true_yx_px)
 
 
 @pytest.mark.parametrize("saved", [False, True])

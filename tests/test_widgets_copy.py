@@ -89,6 +89,7 @@ def test_clicks_and_a_run_as_code(qtbot, viewer, dock, tmp_path) -> None:
     assert "Copied" in dock.header.message.text()
     assert "np.delete(picks, [30], axis=0)" in code
     assert "np.insert(" in code
+    assert "read_out(run, Options())" in code  # as the Fields tab is set
     (tmp_path / "pasted.py").write_text(code, encoding="utf-8")
     subprocess.run(
         [sys.executable, "pasted.py"], cwd=tmp_path, check=True, env={**os.environ}, timeout=300

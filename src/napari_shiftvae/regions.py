@@ -40,16 +40,23 @@ def region_mask(shapes: Shapes, image: Image) -> NDArray[np.bool_]:
     """
     size = image.data.shape[-2:]
     mask = np.zeros(size, dtype=bool)
-    for corners, kind in zip(shapes.data, shapes.shape_type, strict=True):
-        if kind in OUTLINES:
-            outline = _ellipse(corners) if kind == "ellipse" else np.asarray(corners, dtype=float)
-            mask |= polygon2mask(size, in_pixels_of(image, shapes, outline))
+    for outline in region_outlines(shapes, image):
+        mask |= polygon2mask(size, outline)
     if not mask.any():
         raise InputError(
             f"'{shapes.name}' encloses nothing of '{image.name}': draw a rectangle, a polygon or "
             "an ellipse on the image, or choose the whole image."
         )
     return mask
+
+
+def region_outlines(shapes: Shapes, image: Image) -> list[NDArray[np.float64]]:
+    """Outlines (K, 2), (y, x) [px] of an image, of the closed shapes of a layer."""
+    return [
+        in_pixels_of(image, shapes, _ellipse(corners) if kind == "ellipse" else corners)
+        for corners, kind in zip(shapes.data, shapes.shape_type, strict=True)
+        if kind in OUTLINES
+    ]
 
 
 def _ellipse(box: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ the runs that save themselves.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,23 +15,61 @@ import pandas as pd
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import as_float_image, checksum, read_image
-from napari_shiftvae.jobs import config_for
+from napari_shiftvae.jobs import config_for, known_classes, with_sublattices
 from napari_shiftvae.settings import FindSettings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_shiftvae import jobs, sequence_jobs, spectra_jobs
     from napari_shiftvae.core.checkpoint import Autosave
     from napari_shiftvae.core.edits import Edits
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.script_results import Classes, Fields
     from napari_shiftvae.core.settings import AnalysisConfig
     from napari_shiftvae.picks import Picks
 
 MOST_SAVED_BYTES = 2**31
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """What the Explore and the Fields tab have made of a run.
+
+    Attributes
+    ----------
+    classes : Classes or None
+    fields : Fields or None
+        Without the file of sublattices, which are here.
+    sublattice : (N,) array or None
+    positions_yx : (N, 2) array
+        Of the atoms that these are of.
+    """
+
+    classes: Classes | None = None
+    fields: Fields | None = None
+    sublattice: NDArray[np.object_] | None = None
+    positions_yx: NDArray[np.float64] | None = None
+
+    def as_code(self, aside: Autosave) -> Fields | None:
+        """Keep the sublattices in a file, which the code can read."""
+        if self.fields is None or self.sublattice is None:
+            return self.fields
+        table = pd.DataFrame(self.positions_yx, columns=["y_px", "x_px"])
+        where = aside.folder / f"{aside.name} sublattices.csv"
+        from napari_shiftvae.core.positions import write_positions
+
+        path = write_positions(table.assign(sublattice=self.sublattice), where)
+        return replace(self.fields, sublattice=path)
+
+
 def of_image(
-    run: Run, image: MicroscopeImage, order: jobs.Order | None, folder: Path | None = None
+    run: Run,
+    image: MicroscopeImage,
+    order: jobs.Order | None,
+    results: Results,
+    folder: Path | None = None,
 ) -> str:
     """Write the code of a run.
 
@@ -41,6 +80,7 @@ def of_image(
         That of the run.
     order : Order or None
         How the dock made it; None where it did not.
+    results : Results
     folder : Path, optional
         For files that the code reads, where there are none yet.
 
@@ -70,6 +110,8 @@ def of_image(
         output=f"{_plain(image.name)}.shiftvae",
         applied=_applied(run, order, aside),
         earlier=None if earlier is None else kept,
+        classes=results.classes,
+        fields=results.as_code(aside),
     )
 
 
@@ -96,22 +138,51 @@ def of_atoms(
     )
 
 
-def of_stack(order: sequence_jobs.Order, folder: Path | None = None) -> str:
-    """Write the code of the analysis of a stack."""
-    from napari_shiftvae.core.script import stack_script
+def of_stack(
+    order: sequence_jobs.Order,
+    frame: int | None,
+    results: Results,
+    folder: Path | None = None,
+) -> str:
+    """Write the code of the analysis of a stack, and of what was read from the frame shown."""
+    from napari_shiftvae.core.script import Applied
+    from napari_shiftvae.core.script_stack import OfFrame, Stack, stack_script
 
     stack, aside = order.stack, _aside(order.stack.name, folder)
+    config = config_for(order.find, order.train, device=order.device)
+    picks, trained, applied = order.picks, order.trained, None
+    if trained is None:
+        config, said = with_sublattices(config, order.train, picks)
+        told = tuple(said)
+    else:
+        told = () if known_classes(picks, trained.run) is None else ("given",)
+        applied = Applied(
+            model=_model_file(trained, aside),
+            resample=trained.resample,
+            own_intensity=trained.own_intensity,
+            device=order.device,
+        )
     table = None
-    if order.picks is not None:
-        table = _kept(order.picks.table[["t", "y_px", "x_px"]], aside)
+    if picks is not None:
+        columns = ["t", "y_px", "x_px", *(["sublattice"] if told else [])]
+        table = _kept(picks.table[columns], aside)
+    read = None
+    if frame is not None:
+        read = OfFrame(frame=frame, classes=results.classes, fields=results.as_code(aside))
     return stack_script(
-        config_for(order.find, order.train, device=order.device),
-        name=stack.name,
-        stack=_stack_file(stack, aside),
-        pixel_size_nm=stack.calibration.pixel_size_nm if stack.calibration else None,
-        positions=table,
+        config,
+        Stack(
+            name=stack.name,
+            path=_stack_file(stack, aside),
+            pixel_size_nm=stack.calibration.pixel_size_nm if stack.calibration else None,
+            positions=table,
+            told=told,
+        ),
         share=order.share,
+        check_seed=order.train.check_seed,
         output=f"{_plain(stack.name)} frames",
+        applied=applied,
+        read=read,
     )
 
 
@@ -169,7 +240,6 @@ def _edits(
 
 def _applied(run: Run, order: jobs.Order | None, aside: Autosave) -> Any:
     """Where the model of a run is that comes from another one."""
-    from napari_shiftvae.core.runfile import save_run
     from napari_shiftvae.core.script import Applied
 
     if run.trained_on is None:
@@ -180,15 +250,20 @@ def _applied(run: Run, order: jobs.Order | None, aside: Autosave) -> Any:
             "This run was read with a model that the file does not name: read the image with it "
             "once more, then copy."
         )
-    model = trained.path
-    if model is None or not model.exists():
-        model = save_run(trained.run, aside.folder / f"{aside.name} model.shiftvae")
     return Applied(
-        model=model,
+        model=_model_file(trained, aside),
         resample=trained.resample,
         own_intensity=trained.own_intensity,
         device=order.device,
     )
+
+
+def _model_file(trained: jobs.Trained, aside: Autosave) -> Path:
+    from napari_shiftvae.core.runfile import save_run
+
+    if trained.path is not None and trained.path.exists():
+        return trained.path
+    return save_run(trained.run, aside.folder / f"{aside.name} model.shiftvae")
 
 
 def _image_file(image: MicroscopeImage, sha256: str, aside: Autosave) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
+from dataclasses import fields as fields_of
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from napari_shiftvae.core.edits import Edits
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.reproduce import steps_of
 from napari_shiftvae.core.runs import Run
+from napari_shiftvae.core.script_results import Classes, Fields, result_lines
 from napari_shiftvae.core.settings import AnalysisConfig
 
 __all__ = [
     "Applied",
     "atoms_script",
     "image_script",
+    "put_together",
+    "settings_code",
     "spectra_script",
-    "stack_script",
 ]
 
 CORE = "napari_shiftvae.core"
@@ -53,6 +56,8 @@ def image_script(
     output: str,
     applied: Applied | None = None,
     earlier: Path | None = None,
+    classes: Classes | None = None,
+    fields: Fields | None = None,
 ) -> str:
     """Write the code of the analysis of one image.
 
@@ -71,6 +76,9 @@ def image_script(
         For a run whose model comes from another one.
     earlier : Path, optional
         File of the run whose training this one went on with; it has the picks.
+    classes : Classes, optional
+    fields : Fields, optional
+        What was read from the run.
 
     Returns
     -------
@@ -108,13 +116,14 @@ def image_script(
             resume = ", resume=earlier"
             lines.append(f"earlier = load_run({str(earlier)!r})")
         lines += [
-            f"config = {_code(run.config, uses)}",
+            f"config = {settings_code(run.config, uses)}",
             f"steps = analyse(image, config{picks}{keywords}{resume})",
         ]
     stopped = None if applied is not None or run.finished else steps_of(run)
     lines += _to_the_end(stopped, uses)
     lines += [f"save_run(run, {output!r})", "print(*run.diagnostics.sentences, sep='\\n')"]
-    return _script(f"The analysis of '{run.image.name}'", lines, uses)
+    lines += result_lines(classes, fields, uses)
+    return put_together(f"The analysis of '{run.image.name}'", lines, uses)
 
 
 def atoms_script(
@@ -147,64 +156,7 @@ def atoms_script(
         f"write_positions(table, {output!r})",
         "print(f'{len(picks)} atoms')",
     ]
-    return _script(f"The atoms of '{name}'", lines, uses)
-
-
-def stack_script(
-    config: AnalysisConfig,
-    *,
-    name: str,
-    stack: Path,
-    pixel_size_nm: tuple[float, float] | None,
-    positions: Path | None,
-    share: float,
-    output: str,
-) -> str:
-    """Write the code of the analysis of a stack of frames.
-
-    Parameters
-    ----------
-    config : AnalysisConfig
-    name : str
-        Of the stack.
-    stack : Path
-        Where its frames are read from.
-    pixel_size_nm : (float, float) or None
-        (y, x).
-    positions : Path or None
-        Table of the picks, None where they are found.
-    share : float
-        Of the frames, that are learned from.
-    output : str
-        A folder.
-
-    Returns
-    -------
-    str
-        Python code.
-    """
-    uses = {
-        ("images", "read_image"),
-        ("analyse", "finish"),
-        ("sequence", "analyse_sequence"),
-        ("settings", "AnalysisConfig"),
-    }
-    lines = [f"stack = read_image({str(stack)!r}, stacks=True)"]
-    more = [f"share={share!r}"]
-    if positions is not None:
-        uses.add(("positions", "read_positions"))
-        lines.append(f"picks = read_positions({str(positions)!r})[['t', 'y_px', 'x_px']]")
-        more.append("positions_tyx=picks")
-    if pixel_size_nm is not None:
-        uses.add(("images", "Calibration"))
-        more.append(f"calibration=Calibration(pixel_size_nm={pixel_size_nm!r})")
-    lines += [
-        f"config = {_code(config, uses)}",
-        f"steps = analyse_sequence(stack.data, config, {output!r}, {', '.join(more)})",
-        "made = finish(steps)  # interrupted and begun again, it goes on",
-        "print(made.atoms.groupby('t')['z1'].describe())",
-    ]
-    return _script(f"The analysis of the frames of '{name}'", lines, uses)
+    return put_together(f"The atoms of '{name}'", lines, uses)
 
 
 def spectra_script(
@@ -236,13 +188,13 @@ def spectra_script(
     }
     lines = [
         f"cube = read_signals({str(cube)!r})[{signal}].data",
-        f"config = {_code(config, uses)}",
+        f"config = {settings_code(config, uses)}",
         f"unit = {{'axis_scale': {axis_scale!r}, 'axis_unit': {axis_unit!r}}}",
         f"run = finish(analyse_spectra(cube, {axis}, config, **unit))",
         f"save_run(run, {output!r})",
         "print(*run.diagnostics.sentences, sep='\\n')",
     ]
-    return _script(f"The analysis of the spectra of '{name}'", lines, uses)
+    return put_together(f"The analysis of the spectra of '{name}'", lines, uses)
 
 
 def _picks(
@@ -307,7 +259,7 @@ def _to_the_end(stopped_at: int | None, uses: set[tuple[str, str]]) -> list[str]
     ]
 
 
-def _code(value: Any, uses: set[tuple[str, str]]) -> str:
+def settings_code(value: Any, uses: set[tuple[str, str]]) -> str:
     """Code of a settings object, without what is as by default."""
     if not is_dataclass(value) or isinstance(value, type):
         return repr(value)
@@ -315,14 +267,14 @@ def _code(value: Any, uses: set[tuple[str, str]]) -> str:
     uses.add((kind.__module__.rpartition(".")[2], kind.__name__))
     plain = kind()
     changed = [
-        f"{one.name}={_code(getattr(value, one.name), uses)}"
-        for one in fields(value)
+        f"{one.name}={settings_code(getattr(value, one.name), uses)}"
+        for one in fields_of(value)
         if getattr(value, one.name) != getattr(plain, one.name)
     ]
     return f"{kind.__name__}({', '.join(changed)})"
 
 
-def _script(title: str, lines: Sequence[str], uses: set[tuple[str, str]]) -> str:
+def put_together(title: str, lines: Sequence[str], uses: set[tuple[str, str]]) -> str:
     """Put the code together."""
     body = "\n".join(lines)
     heads = [
@@ -337,6 +289,8 @@ def _script(title: str, lines: Sequence[str], uses: set[tuple[str, str]]) -> str
         for module, short in (("numpy", "np"), ("pandas", "pd"))
         if f"{short}." in body
     ]
+    if "polygon2mask(" in body:
+        heads.append("from skimage.draw import polygon2mask")
     heads.append("")
     if "train.REPORT" in body:
         heads.append(f"from {CORE} import train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,10 @@ from napari_shiftvae.widgets.worker import Runner
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_shiftvae.core.model import ShiftVAE
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.script_results import Classes
     from napari_shiftvae.explore_jobs import ClassOrder
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.explore_panel import ExplorePanel
@@ -57,6 +60,7 @@ class ClassesControl(QObject):
         self._patches_of = patches_of
         self._selected = selected
         self._compared: tuple[object, Any] | None = None  # atoms and the comparison shown of them
+        self._recipes: WeakKeyDictionary[ShiftVAE, Classes] = WeakKeyDictionary()
         self._runner = Runner(self)
         box = self._box
         box.asked.connect(self._on_asked)
@@ -85,6 +89,8 @@ class ClassesControl(QObject):
     # -- what is asked for ---------------------------------------------------------------------
 
     def _on_asked(self, order: ClassOrder) -> None:
+        from napari_shiftvae.core.script_results import Classes
+
         run = self._session.run
         if run is None:
             return
@@ -92,12 +98,25 @@ class ClassesControl(QObject):
         columns = list(dict.fromkeys(self._panel.axes())) if order.by_axes else latents
         values = self._panel.table[columns].to_numpy(dtype=float)
         self._start(run, explore_jobs.classify, values, order)
+        self._recipes[run.model] = Classes(
+            columns=columns,
+            method=order.method,
+            criterion=order.criterion,
+            count=order.count,
+            seed=run.config.train.seed,
+            split=order.split,
+        )
+
+    def recipe(self, run: Run) -> Classes | None:
+        """How the classes of a run were found; None where there are none, or some are by hand."""
+        return self._recipes.get(run.model) if CLASS in run.atoms else None
 
     def _on_assign(self, name: str) -> None:
         run, rows = self._session.run, self._selected()
         if not rows:
             self._refuse("No atom is selected: draw around some dots or atoms first.")
         elif run is not None:
+            self._recipes.pop(run.model, None)
             self._start(run, explore_jobs.add_class, rows, name)
 
     def _on_clear(self) -> None:

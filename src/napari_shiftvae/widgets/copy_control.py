@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QPushButton
 
     from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
     from napari_shiftvae.settings import FindSettings
     from napari_shiftvae.widgets.spectra_control import SpectraControl
@@ -35,8 +36,9 @@ class CopyControl(QObject):
     session : Session
     training, stack, spectra
         They know how the last analysis was asked for.
-    image, find : callable
-        Give the chosen image (None without a word) and how atoms are found.
+    image, find, results : callable
+        Give the chosen image (None without a word), how atoms are found, and what the Explore and
+        the Fields tab have made of a run.
     """
 
     copied = Signal(str)
@@ -51,6 +53,7 @@ class CopyControl(QObject):
         spectra: SpectraControl,
         image: Callable[[], MicroscopeImage | None],
         find: Callable[[], FindSettings],
+        results: Callable[[Run], script_jobs.Results],
     ) -> None:
         super().__init__(button)
         self._session = session
@@ -59,6 +62,7 @@ class CopyControl(QObject):
         self._spectra = spectra
         self._image = image
         self._find = find
+        self._results = results
         self._runner = Runner(self)
         self._runner.succeeded.connect(self._on_script)
         self._runner.refused.connect(self._refuse)
@@ -76,12 +80,17 @@ class CopyControl(QObject):
             return
         of_spectra = self._spectra.axis() is not None
         control = self._spectra if of_spectra else self._stack
+        run = session.run
+        results = script_jobs.Results() if run is None else self._results(run)
         if control.order is not None and control.key == session.key:
-            job = script_jobs.of_spectra if of_spectra else script_jobs.of_stack
-            self._start(job, control.order)
-        elif image is not None and session.run is not None:
-            order = self._training.order_of(session.run)
-            self._start(script_jobs.of_image, session.run, image, order)
+            if of_spectra:
+                self._start(script_jobs.of_spectra, control.order)
+            else:
+                frame = self._stack.frames.frame
+                self._start(script_jobs.of_stack, control.order, frame, results)
+        elif image is not None and run is not None:
+            order = self._training.order_of(run)
+            self._start(script_jobs.of_image, run, image, order, results)
         elif image is not None and len(session.picks):
             find = self._find()
             if find.separation_px is None:

@@ -20,6 +20,7 @@ from napari_shiftvae.overlay import Overlay
 from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
 from napari_shiftvae.placement import image_from_layer
+from napari_shiftvae.script_jobs import Results
 from napari_shiftvae.session import Session
 from napari_shiftvae.widgets.appearing import Appearing
 from napari_shiftvae.widgets.atoms_control import AtomsControl
@@ -97,6 +98,14 @@ class ShiftVAEWidget(QWidget):
         )
         self.spectra = SpectraControl(self.train, self.overlay)
         self.stack = StackControl(self.train, self.overlay)
+        self.explore = ExplorePanel()
+        self.explore_control = ExploreControl(
+            self.explore, self._viewer, self.overlay, self._image_of_run
+        )
+        self.fields = FieldsPanel(VECTORS)
+        self.fields_control = FieldsControl(
+            self.fields, self._viewer, self.overlay, self._image_of_run
+        )
         self.copying = CopyControl(
             self.train.copy,
             self.session,
@@ -105,14 +114,7 @@ class ShiftVAEWidget(QWidget):
             spectra=self.spectra,
             image=partial(self._image, quiet=True),
             find=self.atoms.form.value,
-        )
-        self.explore = ExplorePanel()
-        self.explore_control = ExploreControl(
-            self.explore, self._viewer, self.overlay, self._image_of_run
-        )
-        self.fields = FieldsPanel(VECTORS)
-        self.fields_control = FieldsControl(
-            self.fields, self._viewer, self.overlay, self._image_of_run
+            results=self._results,
         )
         self.tabs = QTabWidget()
         for name, panel in (
@@ -256,6 +258,11 @@ class ShiftVAEWidget(QWidget):
     def _image_of_run(self) -> MicroscopeImage | None:
         """Take what the run that is shown was made of: the chosen image, or a frame."""
         return self.stack.frames.image or self._image(quiet=True)
+
+    def _results(self, run: Run) -> Results:
+        """Take what the Explore and the Fields tab have made of a run."""
+        classes = self.explore_control.classes_of(run)
+        return replace(self.fields_control.results(run), classes=classes)
 
     # -- atoms ---------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.patches import Patches
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.script_results import Classes
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.explore_panel import ExplorePanel
 
@@ -229,6 +230,10 @@ class ExploreControl(QObject):
         run = self._session.run
         patches = None if run is None else self.patches_of(run)
         return None if patches is None else patch_of(patches, row)
+
+    def classes_of(self, run: Run) -> Classes | None:
+        """How the classes of a run were found, for a script."""
+        return self._classes.recipe(run)
 
     def patches_of(self, run: Run) -> Patches | None:
         """Patches of a run; None after telling why there are none."""

@@ -12,12 +12,13 @@ from qtpy.QtCore import QObject, Signal
 from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.layers import arrow_colormap
-from napari_shiftvae.regions import region_mask
+from napari_shiftvae.regions import region_mask, region_outlines
+from napari_shiftvae.script_jobs import Results
 from napari_shiftvae.widgets.eyes import Eyes
 from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
 from napari_shiftvae.widgets.figures import Figures
 from napari_shiftvae.widgets.references import References
-from napari_shiftvae.widgets.results import Results
+from napari_shiftvae.widgets.results import Results as ResultFiles
 from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class FieldsControl(QObject):
         self._wrong = False  # the last thing said was that something cannot be worked out
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
-        self._results = Results(panel, overlay, image, self._scalars)
+        self._results = ResultFiles(panel, overlay, image, self._scalars)
         self._references = References(panel, viewer, overlay)
         self._figures = Figures(panel, self._session, self._what_is_shown)
         self._eyes = Eyes(panel, viewer, overlay)
@@ -149,15 +150,38 @@ class FieldsControl(QObject):
             self._session.say(str(error), wrong=True)
             show_warning(str(error))
             return
-        panel, picks = self._panel, self._session.picks
-        names = picks.sublattice[picks.t == self._overlay.frame]  # all of an image
-        named = names if len(names) == len(run.atoms) and any(names) else None
-        wanted = {
+        self._reads.ask(run, self._wanted(), inside, self._named(run), self._pixel_size_nm)
+
+    def _wanted(self) -> dict[str, Any]:
+        """What is chosen, as `Options` takes it."""
+        panel = self._panel
+        return {
             "vectors": panel.vectors.currentText(),
             "position": panel.position.currentText(),
             "trend": TRENDS[panel.trend.currentText()],
         }
-        self._reads.ask(run, wanted, inside, named, self._pixel_size_nm)
+
+    def _named(self, run: Run) -> NDArray[np.object_] | None:
+        """Sublattices of the atoms of a run, None where these are in none."""
+        picks = self._session.picks
+        names = picks.sublattice[picks.t == self._overlay.frame]  # all of an image
+        return names if len(names) == len(run.atoms) and any(names) else None
+
+    def results(self, run: Run) -> Results:
+        """How the fields of a run were worked out, for a script."""
+        from napari_shiftvae.core.readout import Options
+        from napari_shiftvae.core.script_results import Fields
+
+        layer, image = self._references.layer, self._overlay.image
+        outlines = [] if layer is None or image is None else region_outlines(layer, image)
+        other_size = self._pixel_size_nm != run.image.pixel_size_nm
+        fields = Fields(
+            options=Options(**self._wanted()),
+            regions=[outline.tolist() for outline in outlines],
+            pixel_size_nm=self._pixel_size_nm if other_size else None,
+        )
+        names = self._named(run)
+        return Results(fields=fields, sublattice=names, positions_yx=run.picks_yx)
 
     def _region(self) -> NDArray[np.bool_] | None:
         layer = self._references.layer

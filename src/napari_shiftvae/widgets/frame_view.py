@@ -62,6 +62,11 @@ class FrameView(QObject):
         return shown.image
 
     @property
+    def frame(self) -> int | None:
+        """Which one that is."""
+        return self._shown.frame if self._shown is not None and self.image is not None else None
+
+    @property
     def _sequence(self) -> SequenceRun | None:
         """What was made of the chosen stack."""
         return self._sequences.get(self._session.key)
