@@ -1,5 +1,6 @@
 """A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -266,6 +267,24 @@ def test_explore_and_fields_show_the_frame_that_the_slider_is_at(
         y, x = patches.corner_yx[patches.index == row][0]
         here = stack[frame][y : y + len(patch), x : x + len(patch)]
         assert np.corrcoef(patch.ravel(), here.ravel())[0, 1] > 0.95
+
+
+def test_a_frame_that_takes_long_does_not_show_the_one_before(qtbot, dock, monkeypatch) -> None:
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    atoms = wait_frame(qtbot, dock, 1)
+    original = sequence_jobs.shown
+
+    def slow(*what):
+        time.sleep(1.5)
+        return original(*what)
+
+    monkeypatch.setattr(dock.stack.frames._reads, "_job", slow)
+    dock._viewer.dims.set_current_step(0, 2)
+    qtbot.waitUntil(lambda: not atoms.visible)
+    assert dock.stack.frames.frame == 1  # which all that is read still belongs to
+    wait_frame(qtbot, dock, 2)
+    assert atoms.visible
 
 
 def test_selection_and_classes_of_a_frame(qtbot, dock) -> None:

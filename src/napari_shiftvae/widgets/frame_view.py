@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.placement import image_from_layer
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.overlay import Overlay
+
+
+LATE_MS = 300  # after which the frame before is no longer shown over the new one
 
 
 class FrameView(QObject):
@@ -40,6 +44,11 @@ class FrameView(QObject):
         self._layers: dict[object, list[Layer]] = {}
         self._shown: sequence_jobs.Shown | None = None
         self._changed: dict[tuple[object, int], Run] = {}  # where classes were made, say
+        self._hidden: list[Layer] = []  # until the new frame is taken up
+        self._late = QTimer(self)
+        self._late.setSingleShot(True)
+        self._late.setInterval(LATE_MS)
+        self._late.timeout.connect(self._hide)
         self._reads = Latest("taking up a frame", sequence_jobs.shown, self)
         self._reads.succeeded.connect(self._on_read)
         self._dims.events.current_step.connect(self._follow)
@@ -49,6 +58,8 @@ class FrameView(QObject):
     def close(self) -> None:
         """End the thread and stop listening."""
         self._reads.close()
+        with suppress(RuntimeError):  # Qt may have deleted it before
+            self._late.stop()
         self._dims.events.current_step.disconnect(self._follow)
         self._session.image_changed.disconnect(self._follow)
         self._session.run_changed.disconnect(self._on_run)
@@ -84,9 +95,24 @@ class FrameView(QObject):
         frame, shown = self._overlay.frame, self._shown
         if shown is None or (shown.sequence, shown.frame) != (sequence, frame):
             self._reads.ask(sequence, image_from_layer(layer, stacks=True), frame)
+            self._late.start()
+
+    def _hide(self) -> None:
+        """Take the frame before out of view."""
+        there = self._layers.get(self._sequence, [])
+        self._hidden += [one for one in there if one.ndim == 2 and one.visible]
+        for one in self._hidden:
+            one.visible = False
+
+    def _unhide(self) -> None:
+        self._late.stop()
+        for one in self._hidden:
+            one.visible = True
+        self._hidden = []
 
     def _on_read(self, shown: sequence_jobs.Shown) -> None:
         sequence, layer = shown.sequence, self._overlay.image
+        self._unhide()
         if sequence is not self._sequence or layer is None:
             return
         run = self._changed.get((sequence, shown.frame), shown.run)
