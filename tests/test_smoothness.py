@@ -194,7 +194,7 @@ def test_neighbours_settle_in_the_middle():
     far, _, _ = settle(100 * z, log_sd, pairs, weight=1.0, edge_preserving=True)
     np.testing.assert_allclose(far.detach()[:, 0], [0, 200], atol=0.1)  # a wall stands as it is
     near, _, _ = settle(0.05 * z, log_sd, pairs, weight=1.0, edge_preserving=True)
-    np.testing.assert_allclose(near.detach()[:, 0], [4 / 90, 5 / 90], atol=0.002)  # GAIN times
+    np.testing.assert_allclose(near.detach()[:, 0], [5 / 110, 6 / 110], atol=0.002)  # GAIN times
 
 
 # --- what it does to a field ------------------------------------------------------------------
@@ -223,22 +223,26 @@ def test_quadratic_field_is_the_exact_solution():
 @pytest.mark.parametrize("noise", [0.3, 0.5])
 @pytest.mark.parametrize("width", [2.0, 4.0])
 def test_wall_stays_as_sharp_as_it_is_and_the_map_gets_smooth(width, noise):
-    """Means over seeds, and beside the noisy map, whose wall is fitted wrong by some per cent."""
+    """Means over seeds.
+
+    The width fitted to one noisy map scatters by 5 to 12 % about the truth, and that of the smooth
+    map with it; so what smoothing does is seen in their difference, which scatters by 1 to 4 %.
+    """
     x = np.tile(np.arange(SIDE), SIDE).astype(float)
     truth = np.tanh(2 * (x - 19.3) / width)
     lattice = square_lattice()
-    ratio, blurred, fallen, kept = [], [], [], []
+    ratio, widened, blurred, fallen = [], [], [], []
     for seed in range(8):
         field = Field(truth, noise, np.random.default_rng(seed))
         edges = smoothed(field, lattice, smoothness=1.0, edge_preserving=True).z[:, 0].numpy()
         plain = smoothed(field, lattice, smoothness=1.0, edge_preserving=False).z[:, 0].numpy()
-        ratio.append(wall_width(edges, x) / width)
         noisy = wall_width(field.fit.z[:, 0].numpy(), x)
-        kept.append(ratio[-1] * width / noisy)
+        ratio.append(wall_width(edges, x) / width)
+        widened.append((wall_width(edges, x) - noisy) / width)
         blurred.append(wall_width(plain, x) / noisy)
         fallen.append(variation(edges, lattice) / variation(field.fit.z[:, 0].numpy(), lattice))
-    assert np.mean(kept) == pytest.approx(1, abs=0.1)
-    assert np.mean(ratio) == pytest.approx(1, abs=0.15)
+    assert np.mean(ratio) == pytest.approx(1, abs=0.1)
+    assert np.mean(widened) == pytest.approx(0, abs=0.08)
     assert np.max(fallen) < 0.5
     if width == 2.0:
         assert np.mean(blurred) > 1.2
