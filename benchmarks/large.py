@@ -1,6 +1,7 @@
 """Large data: 100,000 atoms of one image, and a stack of 1,000 frames that is never all in memory.
 
 python benchmarks/large.py [image] [stack]
+python benchmarks/large.py image --side 5800     200,000 atoms
 
 Each is analysed in a process of its own, which its peak memory is that of. Times are those of the
 clock and, in brackets, of the processor: the latter do not grow when other programs run.
@@ -126,14 +127,12 @@ def stack_process(folder: Path) -> dict[str, Any]:
 PROCESSES = {"image": image_process, "stack": stack_process}
 
 
-def make_image(folder: Path) -> str:
+def make_image(folder: Path, side: int) -> str:
     """Draw the image that is analysed, and keep its truth."""
-    made = perovskite(
-        rng=np.random.default_rng(0), shape=(SIDE_PX, SIDE_PX), pixel_size_nm=PIXEL_SIZE_NM
-    )
+    made = perovskite(rng=np.random.default_rng(0), shape=(side, side), pixel_size_nm=PIXEL_SIZE_NM)
     np.save(folder / "large.npy", made.image)
     made.truth.to_csv(folder / "truth.csv", index=False)
-    return f"{len(made.truth):,} atoms in {SIDE_PX} x {SIDE_PX} px, noise 8 % of the peak"
+    return f"{len(made.truth):,} atoms in {side} x {side} px, noise 8 % of the peak"
 
 
 def make_stack(folder: Path, frames: int) -> str:
@@ -184,6 +183,7 @@ def main() -> None:
     """Make, analyse, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("which", nargs="*", metavar="image|stack", help="both by default")
+    parser.add_argument("--side", type=int, default=SIDE_PX, metavar="PX", help="of the image")
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--process", nargs=2, metavar=("WHICH", "FOLDER"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -196,8 +196,9 @@ def main() -> None:
         for which in chosen.which or PROCESSES:
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
+                image = which == "image"
                 title = (
-                    make_image(folder) if which == "image" else make_stack(folder, chosen.frames)
+                    make_image(folder, chosen.side) if image else make_stack(folder, chosen.frames)
                 )
                 with analysed(which, folder) as made:
                     show(title, made)
