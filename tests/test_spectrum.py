@@ -38,6 +38,12 @@ def test_band_limit_is_just_above_the_signal(size, sigma, noise):
     assert truth <= found <= 1.2 * truth + 2 / size  # the rings are 1 / size wide
 
 
+@pytest.mark.parametrize("size", [12, 13])
+def test_atoms_of_less_than_a_pixel_have_no_band_limit(size):
+    made, _ = task(size, 0.067 * size)
+    assert power_spectrum(stack_patches(made.patches)).band_limit == WIDEST
+
+
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.5])
 @pytest.mark.parametrize("size", [24, 41])
 def test_noise_is_the_true_one(size, noise):

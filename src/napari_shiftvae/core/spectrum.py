@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from napari_shiftvae.core.patches import Patches
 
 PATCHES_USED = 512
-NARROWEST, WIDEST = 0.05, 0.35  # cycles/px
+NARROWEST, WIDEST, WIDEST_OF_LINES = 0.05, 0.5, 0.35  # cycles/px
+STEEP_TO = 0.45  # cycles/px: a spectrum that falls as far as this ends nowhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Spectrum:
     ----------
     band_limit : float
         Knee of the spectrum, where the fall of the signal ends on the floor of the noise
-        [cycles/px], within 0.05 and 0.35.
+        [cycles/px], within 0.05 and 0.5; 0.5 where it falls to the end.
     noise_sigma : float
         Standard deviation of the noise from the power above the band limit, in normalised
         intensity; white noise assumed.
@@ -56,7 +57,9 @@ def power_spectrum(patches: Patches) -> Spectrum:
     frequency = np.hypot(y, x)
     profile, edges = _radial(frequency, power, size)
     limit = float(np.clip(edges[_knee(profile) + 1], NARROWEST, WIDEST))
-    beyond = power[frequency > min(limit + 1 / size, 0.4)]
+    if limit + 1 / size > STEEP_TO:  # atoms of few pixels are above the noise in all rings
+        limit = WIDEST
+    beyond = power[frequency > min(limit + 1 / size, 0.5)]  # there are corners beyond
     return Spectrum(band_limit=limit, noise_sigma=float(np.sqrt(beyond.mean())))
 
 
@@ -71,7 +74,8 @@ def line_spectrum(values: NDArray[np.float32]) -> tuple[float, NDArray[np.float6
     Returns
     -------
     band_limit : float
-        The same knee as of images [cycles/point], within 0.05 and 0.35.
+        Highest frequency at which the signal shows above the noise [cycles/point], within 0.05
+        and 0.35.
     noise_sigma : (N,) array
         Standard deviation of the noise from the power above it; white noise assumed.
     """
@@ -86,7 +90,8 @@ def line_spectrum(values: NDArray[np.float32]) -> tuple[float, NDArray[np.float6
     relative = (power / np.maximum(floor, np.median(floor) / 100)[:, None]).mean(axis=0)
     above = relative > np.median(relative[frequency > 0.375]) * (1 + 5 / np.sqrt(len(power)))
     above[frequency > 0.375] = False
-    limit = float(np.clip(frequency[above.nonzero()[0][-1] + 1], NARROWEST, WIDEST))
+    limit = frequency[above.nonzero()[0][-1] + 1]
+    limit = float(np.clip(limit, NARROWEST, WIDEST_OF_LINES))
     beyond = power[:, frequency > min(limit + 1 / length, 0.4)].mean(axis=1)
     return limit, np.sqrt(np.maximum(beyond, floor.min()))
 
