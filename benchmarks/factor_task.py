@@ -39,6 +39,10 @@ class Case:
         The one that the analysis expects [px]; the same if not given.
     epochs : int, optional
         Epochs to train, where not those of the analysis by default.
+    electrons : float, optional
+        Counted in a pixel of intensity one, whose noise is there instead of the other.
+    background : float
+        Intensity beneath the patterns.
     seed : int
         Of the data and of the training.
     """
@@ -51,6 +55,8 @@ class Case:
     shift_sd_px: float = 2.0
     shift_prior_px: float | None = None
     epochs: int | None = None
+    electrons: float | None = None
+    background: float = 0.0
     seed: int = 0
 
     @property
@@ -70,6 +76,8 @@ class Case:
             noise=self.noise,
             shift_sd_px=self.shift_sd_px,
             motif=self.motif,
+            electrons=self.electrons,
+            background=self.background,
         )
 
 
@@ -178,15 +186,22 @@ def gauge_free_error(
     return _rms(error - LinearRegression().fit(terms, error).predict(terms))
 
 
-def fit_of_the_truth(motif: Motif, task: FactorPatches) -> NDArray[np.float64]:
-    """Errors (N, 4) of least squares with the true motif, which starts from the truth."""
+def fit_of_the_truth(case: Case, task: FactorPatches) -> NDArray[np.float64]:
+    """Errors (N, 4) of least squares with the true motif, which starts from the truth.
+
+    Pixels are weighted by their true noise.
+    """
+    motif = case.motif
     truth = np.column_stack([task.shift_yx_px, task.factors])
     errors = np.zeros_like(truth)
     for rows in np.array_split(np.arange(len(truth)), -(-len(truth) // CHUNK)):
+        clean = motif.render(truth[rows]) + case.background
+        noise = np.sqrt(clean) if case.electrons else np.ones_like(clean)
+        seen = task.patches[rows] - case.background
         for _ in range(GAUSS_NEWTON_STEPS):
             here = truth[rows] + errors[rows]
-            residual = (task.patches[rows] - motif.render(here)).reshape(len(rows), -1, 1)
-            by = motif.derivatives(here).reshape(len(rows), 4, -1)
+            residual = ((seen - motif.render(here)) / noise).reshape(len(rows), -1, 1)
+            by = (motif.derivatives(here) / noise[:, None]).reshape(len(rows), 4, -1)
             errors[rows] += np.linalg.solve(by @ by.swapaxes(1, 2), by @ residual)[..., 0]
     return errors
 
@@ -201,7 +216,7 @@ def outcome(run: Run, case: Case, task: FactorPatches) -> Outcome:
     constant = (task.central_yx_px - task.shift_yx_px).mean(axis=0)
     shift = columns("shift_y_px", "shift_x_px") - (task.shift_yx_px + constant)
     central = columns("atom_y_px", "atom_x_px") - run.picks_yx - task.central_yx_px
-    perfect = fit_of_the_truth(case.motif, task)
+    perfect = fit_of_the_truth(case, task)
     perfect_along = perfect[:, :2] @ task.direction_yx + perfect[:, 3]
     found = np.isfinite(central).all(axis=1)
     z = columns("z1", "z2")

@@ -37,6 +37,8 @@ def sweep(case: Case) -> dict[str, Case]:
         "noise 20 %": replace(case, noise=0.2),
         "noise 20 %, 60 epochs": replace(case, noise=0.2, epochs=60),
         "noise 20 %, 60 epochs, seed 1": replace(case, noise=0.2, epochs=60, seed=1),
+        "100 electrons, background 0.1": replace(case, electrons=100.0, background=0.1),
+        "20 electrons, background 0.05": replace(case, electrons=20.0, background=0.05),
         "atoms of sigma 3.5 px": replace(case, sigma_px=3.5),
         "atoms of sigma 2 px": replace(case, sigma_px=2.0),
         "cage of 11 px": replace(case, half_diagonal_px=11.0),

@@ -10,7 +10,7 @@ from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.train import TrainConfig
 
 
-def made(size, count, *, noise=0.05, seed=0):
+def made(size, count, *, seed=0, **noise):
     """Patches whose motif grows with their size."""
     separation = 0.35 * size
     motif = Motif(patch_size_px=size, sigma_px=0.0675 * size, cage_half_diagonal_px=separation)
@@ -18,7 +18,7 @@ def made(size, count, *, noise=0.05, seed=0):
         rng=np.random.default_rng(seed),
         count=count,
         motif=motif,
-        noise=noise,
+        **noise,
         shift_sd_px=0.04 * size,
         displacement_range_px=(-0.04 * size, 0.04 * size),
     )
@@ -68,8 +68,11 @@ def rms(values):
 def test_small_and_large_patches_odd_and_even_and_few(size, count):
     task = made(size, count)
     stated, bounds = errors(analysed(task.patches), task)
-    assert bounds[0] < 1.25
+    assert bounds[0] < 1.15
     assert stated[0] == pytest.approx(1, abs=0.2)
+    if count > 50:  # a few dozen patches do not tell how the central atom varies
+        assert bounds[1] < 1.15
+        assert stated[1] == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e6])
@@ -82,11 +85,10 @@ def test_units_of_intensity_do_not_matter(unit):
     np.testing.assert_allclose(other, plain, atol=1e-3)
 
 
-def test_counts_of_electrons_are_read():
-    """Noise is stronger on the atoms than beside them, which stated deviations do not know."""
-    task = made(20, 200, noise=1e-6)
-    rng = np.random.default_rng(1)
-    counts = rng.poisson(150 * (task.patches.clip(0) + 0.5)).astype(np.float32)
-    stated, _ = errors(analysed(counts), task)
-    assert 0.8 < stated[0] < 1.5
-    assert 0.8 < stated[1] < 1.5
+def test_noise_of_counted_electrons_is_weighed_and_stated():
+    """It is stronger on the atoms than beside them: least squares are off by 1.07 times the bound
+    here, and say 1.3 times too little."""
+    task = made(24, 600, electrons=150.0, background=0.2)
+    stated, bounds = errors(analysed(task.patches), task)
+    assert max(bounds) < 1.05
+    assert stated == pytest.approx([1, 1], abs=0.1)

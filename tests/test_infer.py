@@ -16,10 +16,13 @@ SIZE, COUNT = 16, 600  # more than one batch of 512
 PRIOR = 0.8
 
 
-def refined(model, patches, fit):
-    """Refine on a copy of the model; return the fit and the copy."""
+def refined(model, patches, fit, *, uneven=False):
+    """Refine on a copy of the model; return the fit and the copy.
+
+    What is left in the residuals by models that trained for a second would pass for a law.
+    """
     model = copy.deepcopy(model)
-    *_, fit = refine(model, patches, fit)
+    *_, fit = refine(model, patches, fit, uneven=uneven)
     return fit, model
 
 
@@ -190,6 +193,30 @@ def test_mean_square_is_that_of_the_residual(model, patches, start):
     )
 
 
+def test_uneven_noise_weighs_pixels_in_residual_and_curvature(model, patches, start):
+    """What such models leave does depend on intensity."""
+    even, _ = refined(model, patches, start)
+    fit, after = refined(model, patches, start, uneven=True)
+    assert even.noise is None
+    assert fit.noise is not None
+    rows = torch.arange(100, 104)
+    with torch.no_grad():
+        # Weighted by the pattern of the even fit, from which the second one starts.
+        pattern = model.decode(even.z[rows], even.pose[rows])
+        root = fit.noise.reweighted(None, patches, rows, pattern)
+        found, by_pose, by_latent = model.linearise(fit.z[rows], fit.pose[rows])
+    residual = root * (patches.gather(rows.numpy()) - found).flatten(1)
+    torch.testing.assert_close(
+        fit.mean_square[rows], residual.square().mean(dim=1), rtol=1e-3, atol=1e-6
+    )
+    jacobian = root[:, None] * torch.cat([by_pose, by_latent], dim=1).flatten(2)
+    precision = jacobian @ jacobian.mT / after.variance
+    precision += torch.diag(torch.tensor([1 / PRIOR**2, 1 / PRIOR**2, 1, 1]))
+    torch.testing.assert_close(
+        fit.covariance[rows], torch.linalg.inv(precision), rtol=0.01, atol=1e-5
+    )
+
+
 def test_refinement_changes_nothing_but_the_noise(model, patches, start):
     _, after = refined(model, patches, start)
     before, after = model.state_dict(), after.state_dict()
@@ -198,7 +225,7 @@ def test_refinement_changes_nothing_but_the_noise(model, patches, start):
 
 
 def test_refinement_reports_every_batch_and_yields_the_fit_last(model, patches, start):
-    *reports, last = refine(copy.deepcopy(model), patches, start)
+    *reports, last = refine(copy.deepcopy(model), patches, start, uneven=False)
     assert reports == [None, None]
     assert isinstance(last, Fit)
     assert len(last) == COUNT

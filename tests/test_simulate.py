@@ -359,6 +359,31 @@ def test_patches_are_the_motif_at_the_true_parameters_plus_noise(rng):
     np.testing.assert_allclose(rest, rest[::-1, ::-1], atol=1e-12)
 
 
+def test_counted_electrons_scatter_by_the_root_of_their_number(rng):
+    task = factor_patches(rng=rng, count=300, electrons=30.0, background=0.2)
+    clean = Motif().render(np.hstack([task.shift_yx_px, task.factors])) + 0.2
+    counts = 30 * task.patches.astype(np.float64)
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-3)
+    relative = (counts - 30 * clean) ** 2 / (30 * clean)
+    for part in (clean < 0.3, clean > 0.8):
+        assert relative[part].mean() == pytest.approx(1, abs=0.03)
+    assert task.noise_sigma == pytest.approx(float((task.patches - clean).std()), rel=0.01)
+
+
+def test_bound_of_counted_electrons_is_that_of_bright_and_dark_pixels():
+    """Gaussian noise of the mean strength is the same to a pattern on a high background only."""
+
+    def made(**noise):
+        return factor_patches(rng=np.random.default_rng(0), count=20, **noise)
+
+    high = made(electrons=1000.0, background=99.0)
+    even = made(noise=high.noise_sigma)
+    assert high.bound_shift_px == pytest.approx(even.bound_shift_px, rel=0.02)
+    low = made(electrons=100.0, background=0.1)
+    even = made(noise=low.noise_sigma)
+    assert low.bound_shift_px > 1.3 * even.bound_shift_px
+
+
 def test_central_atom_lies_where_the_truth_says():
     motif = Motif(cage_intensity=0.0)
     image = motif.render([(1.5, -2.5, 1.0, 1.0)])[0]
@@ -423,6 +448,7 @@ def test_patches_depend_on_the_seed_only():
         (lambda rng: stm_superlattice(rng=rng, defect_count=(9000, 0)), "exceeds the number"),
         (lambda rng: factor_patches(rng=rng, count=0), "count is 0"),
         (lambda rng: factor_patches(rng=rng, noise=0.0), "noise is 0.0"),
+        (lambda rng: factor_patches(rng=rng, electrons=9.0), "background 0.0"),
         (lambda _: Motif(sigma_px=0.0), "sigma_px is 0.0"),
         (lambda _: Motif(displacement_direction_yx=(0.0, 0.0)), "direction"),
         (lambda _: cramer_rao(np.ones((1, 3, 3)), 0.0), "noise_sigma is 0.0"),

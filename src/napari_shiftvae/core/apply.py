@@ -208,13 +208,13 @@ def encode_steps(
 
 
 def fitted(
-    model: ShiftVAE, patches: Patches, *, refined: bool
+    model: ShiftVAE, patches: Patches, *, refined: bool, uneven: bool = True
 ) -> Generator[Progress, str | None, Fit]:
     """Encode patches with a frozen decoder and, if wanted, refine them."""
     fit = encode(model, patches)
     for _ in range(2 if refined else 0):
         before = float(model.variance)
-        for done, result in enumerate(refine(model, patches, fit)):
+        for done, result in enumerate(refine(model, patches, fit, uneven=uneven)):
             fit = result or fit
             yield Progress(
                 stage="refine",
@@ -231,7 +231,8 @@ def _likeliest(model: ShiftVAE, patches: Patches) -> Generator[Progress, str | N
     left = []
     for told in torch.eye(len(model.config.given)):
         each = replace(patches, given=told.expand(len(patches), -1))
-        fit = yield from fitted(copy.deepcopy(model), each, refined=True)
+        # Residuals are compared, so they must be weighted alike.
+        fit = yield from fitted(copy.deepcopy(model), each, refined=True, uneven=False)
         left.append(fit.mean_square)
     return torch.stack(left, dim=1).argmin(dim=1).cpu()
 

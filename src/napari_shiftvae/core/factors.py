@@ -140,7 +140,7 @@ class FactorPatches:
     direction_yx : (2,) ndarray
         Unit vector (y, x) of the displacement.
     noise_sigma : float
-        Standard deviation of the noise [intensity].
+        Standard deviation of the noise [intensity]; root mean square where it depends on that.
     covariance : (N, 4, 4) ndarray
         Cramer-Rao bound of (shift y, shift x, intensity, displacement) for each patch.
     """
@@ -191,6 +191,8 @@ def factor_patches(
     intensity_range: tuple[float, float] = (0.7, 1.3),
     displacement_range_px: tuple[float, float] = (-2.0, 2.0),
     motif: Motif | None = None,
+    electrons: float | None = None,
+    background: float = 0.0,
 ) -> FactorPatches:
     """Patches with two hidden factors under a random shift: the model's reference task.
 
@@ -216,6 +218,10 @@ def factor_patches(
         Range of its uniformly distributed displacement [px].
     motif : Motif, optional
         Geometry of the pattern.
+    electrons : float, optional
+        Counted in a pixel of intensity one: their Poisson noise is there instead of the Gaussian.
+    background : float
+        Intensity beneath the patterns.
 
     Returns
     -------
@@ -231,6 +237,11 @@ def factor_patches(
         raise InputError(f"count is {count}; ask for at least one patch.")
     if not noise > 0:
         raise InputError(f"noise is {noise}; give a positive fraction of the peak.")
+    if electrons is not None and not (electrons > 0 and background > 0):
+        raise InputError(
+            f"electrons is {electrons} and background {background}; give positive numbers, for a "
+            "pixel without any electron has no noise."
+        )
     motif = Motif(patch_size_px=patch_size_px) if motif is None else motif
     limit = 2.5 * shift_sd_px
     shift = np.clip(rng.normal(0, shift_sd_px, (count, 2)), -limit, limit)
@@ -242,16 +253,25 @@ def factor_patches(
     patches = rng.standard_normal((count, motif.patch_size_px, motif.patch_size_px), np.float32)
     patches *= np.float32(sigma)
     covariance = np.empty((count, 4, 4))
+    mean_variance = np.full(count, sigma**2)
     for start in range(0, count, CHUNK):
         rows = slice(start, start + CHUNK)
-        patches[rows] += motif.render(parameters[rows])
-        covariance[rows] = cramer_rao(motif.derivatives(parameters[rows]), sigma)
+        clean = motif.render(parameters[rows]) + background
+        derivatives = motif.derivatives(parameters[rows])
+        if electrons is None:
+            patches[rows] += clean
+            covariance[rows] = cramer_rao(derivatives, sigma)
+        else:
+            patches[rows] = rng.poisson(electrons * clean) / electrons
+            variance = clean / electrons
+            mean_variance[rows] = variance.mean(axis=(1, 2))
+            covariance[rows] = cramer_rao(derivatives / np.sqrt(variance)[:, None], 1.0)
     return FactorPatches(
         patches=patches,
         shift_yx_px=shift,
         central_yx_px=shift + factors[:, 1:] * motif.unit_yx,
         factors=factors,
         direction_yx=motif.unit_yx,
-        noise_sigma=sigma,
+        noise_sigma=float(np.sqrt(mean_variance.mean())),
         covariance=covariance,
     )

@@ -17,7 +17,7 @@ that depends on the latents, or on nothing, is drawn into the pattern. Here all 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -121,13 +121,7 @@ def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False
     turn[order, torch.arange(len(order))] = signs[order]
     model.gauge.copy_(model.gauge @ turn)
     whole = torch.block_diag(torch.eye(model.config.pose_dim, device=turn.device), turn)
-    turned = Fit(
-        z=fit.z @ turn,
-        pose=fit.pose,
-        covariance=whole.T @ fit.covariance @ whole,
-        mean_square=fit.mean_square,
-        given=fit.given,
-    )
+    turned = replace(fit, z=fit.z @ turn, covariance=whole.T @ fit.covariance @ whole)
     _fix_origin(model, turned.content, -1.0 if dark else 1.0)
     _fix_mean_turn(model, turned)
     return turned

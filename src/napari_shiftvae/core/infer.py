@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from napari_shiftvae.core.errors import Notice, is_out_of_memory
 from napari_shiftvae.core.model import ShiftVAE
+from napari_shiftvae.core.noise import NoiseLaw, NoiseSums
 from napari_shiftvae.core.windows import Windows, prior_centre
 
 BATCH = 512
 ITERATIONS = 20  # twelve left patches short of the maximum; most stop long before
-CONVERGED = 1e-3  # of a prior standard deviation
+CONVERGED = 3e-4  # of a prior standard deviation
 LARGEST_STEP = 0.5  # prior standard deviations
 
 
@@ -37,6 +38,8 @@ class Fit:
         Mean square residual in normalised intensity, weighted where the windows have weights.
     given : (N, C) tensor or None
         Classes that were given, as of `Windows`.
+    noise : NoiseLaw or None
+        How the noise depends on intensity, where `refine` found that it does.
     """
 
     z: Tensor
@@ -44,6 +47,7 @@ class Fit:
     covariance: Tensor
     mean_square: Tensor
     given: Tensor | None = None
+    noise: NoiseLaw | None = None
 
     def __len__(self) -> int:
         return len(self.z)
@@ -98,12 +102,16 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
         return _joined(list(_piecewise(read, len(patches))))
 
 
-def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
+def refine(
+    model: ShiftVAE, patches: Windows, fit: Fit, *, uneven: bool = True
+) -> Iterator[Fit | None]:
     """Move every patch to the maximum of its posterior, with the decoder as it is.
 
     Levenberg-Marquardt steps on all patches of a batch at once; the inverse of the Gauss-Newton
     Hessian is the covariance (Laplace approximation). The noise variance of the model becomes
-    the one of the residuals, with the fitted parameters counted.
+    the one of the residuals, with the fitted parameters counted. Where residuals show that the
+    noise depends on intensity, as that of counted electrons does, all patches are refined once
+    more with each pixel weighted by its own noise.
 
     Parameters
     ----------
@@ -112,6 +120,8 @@ def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
     patches : Patches or Spectra
     fit : Fit
         Where to start, from `encode`.
+    uneven : bool
+        Whether to look if the noise depends on intensity.
 
     Yields
     ------
@@ -130,43 +140,69 @@ def refine(model: ShiftVAE, patches: Windows, fit: Fit) -> Iterator[Fit | None]:
     >>> refined.covariance.shape
     torch.Size([32, 4, 4])
     """
+    fit = yield from _at_maximum(model, patches, fit)
+    law = _law(model, patches, fit) if uneven and patches.weight is None else None
+    if law is not None:
+        fit = yield from _at_maximum(model, patches, replace(fit, noise=law))
+    parameters = fit.covariance.shape[1]
+    count = torch.cat([root_weight(model, patches, rows)[1] for rows in batches(len(patches))])
+    own = fit.mean_square * count / (count - parameters).clamp(min=1)
+    model.variance.copy_(own.mean())
+    # Weights are estimates; each window has enough values to correct its own.
+    variance = model.variance if patches.weight is None else own[:, None, None]
+    hessian = fit.covariance / variance + torch.diag(_precision(model))
+    yield replace(fit, covariance=torch.linalg.inv(hessian))
+
+
+def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, None, Fit]:
+    """Refine all patches; instead of the covariance, return products of derivatives."""
     pieces = []
     dims = model.config.pose_dim
 
     def move(rows: Tensor) -> Fit:
         with torch.no_grad():
             start = torch.cat([fit.pose[rows], fit.z[rows]], dim=1)
-            at, curvature, mean_square = _maximise(model, patches, rows, start)
+            at, curvature, mean_square = _maximise(model, patches, rows, start, fit.noise)
         return Fit(
             z=at[:, dims:],
             pose=at[:, :dims],
             covariance=curvature,
             mean_square=mean_square,
             given=given_of(patches, rows, at.device),
+            noise=fit.noise,
         )
 
     for piece in _piecewise(move, len(patches)):
         pieces.append(piece)
         yield None
-    refined = _joined(pieces)
-    parameters = refined.covariance.shape[1]
-    count = torch.cat([root_weight(model, patches, rows)[1] for rows in batches(len(patches))])
-    own = refined.mean_square * count / (count - parameters).clamp(min=1)
-    model.variance.copy_(own.mean())
-    # Weights are estimates; each window has enough values to correct its own.
-    variance = model.variance if patches.weight is None else own[:, None, None]
-    hessian = refined.covariance / variance + torch.diag(_precision(model))
-    yield replace(refined, covariance=torch.linalg.inv(hessian))
+    return _joined(pieces)
+
+
+@torch.no_grad()
+def _law(model: ShiftVAE, patches: Windows, fit: Fit) -> NoiseLaw | None:
+    """How the noise depends on intensity, from the residuals of a fit."""
+    sums = NoiseSums()
+    for rows in batches(len(patches)):
+        pattern = model.decode(fit.content[rows], fit.pose[rows])
+        residual = patches.gather(rows.numpy()).to(pattern) - pattern
+        counts = on_device(patches.weigh(rows), pattern.device)
+        if counts is not None:
+            residual = residual.masked_fill(~counts, torch.nan)
+        sums.add(patches, rows, pattern.flatten(1), residual.flatten(1))
+    return sums.law()
 
 
 def _maximise(
-    model: ShiftVAE, patches: Windows, rows: Tensor, start: Tensor
+    model: ShiftVAE, patches: Windows, rows: Tensor, start: Tensor, law: NoiseLaw | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Maximum a posteriori (B, A + K), products of derivatives, and mean square residuals."""
     device, dims = model.variance.device, model.config.pose_dim
     x = patches.gather(rows.numpy()).to(device)
     root, count = root_weight(model, patches, rows)
     given = given_of(patches, rows, device)
+    if law is not None:
+        pattern = model.decode(content(start[:, dims:], given), start[:, :dims])
+        root = law.reweighted(root, patches, rows, pattern)
     precision = _precision(model)
     centre = torch.zeros_like(start)
     centre[:, :dims] = prior_centre(model, patches)[rows].to(start)
@@ -272,6 +308,7 @@ def _joined(pieces: list[Fit]) -> Fit:
         pose=torch.cat([piece.pose for piece in pieces]),
         covariance=torch.cat([piece.covariance for piece in pieces]),
         mean_square=torch.cat([piece.mean_square for piece in pieces]),
+        noise=pieces[0].noise,
         given=None
         if pieces[0].given is None
         else torch.cat([piece.given for piece in pieces if piece.given is not None]),

@@ -114,6 +114,8 @@ def _quadratic(model: ShiftVAE, patches: Windows, fit: Fit) -> _Quadratic:
         residual = (patches.gather(rows.numpy()).to(device) - pattern).flatten(1)
         jacobian = torch.cat([by_pose, by_latent], dim=1).flatten(2)  # (B, A + K, P P)
         root, count = root_weight(model, patches, rows)
+        if fit.noise is not None:
+            root = fit.noise.reweighted(root, patches, rows, pattern)
         if root is not None:
             residual, jacobian = residual * root, jacobian * root[:, None]
         off = torch.cat([pose, z], dim=1) - centre[rows]

@@ -6,7 +6,7 @@ of the posterior standard deviation. So the weight has no unit and 1 is a start 
 
 - quadratic, ``rho = r^2 / 2``: the neighbours of an atom together count ``weight`` times as much as
   its own window;
-- edge-preserving, ``rho = 5 (r^2 / 2) / (1 + r^2 / c^2)`` with c = 0.9: stronger where they differ
+- edge-preserving, ``rho = 5 (r^2 / 2) / (1 + r^2 / c^2)`` with c = 1: stronger where they differ
   by less than the noise, and without any pull where they differ by much more, so that a domain wall
   stays. As this has many minima, it begins with a large c, which falls (graduated non-convexity).
 
@@ -35,7 +35,7 @@ __all__ = ["Neighbourhood", "neighbourhood", "roughness", "settle"]
 
 Pairs = tuple[Tensor, Tensor]
 
-EDGE = 0.9  # standard deviations: c, about where the edge-preserving pull is strongest
+EDGE = 1.0  # standard deviations: c, about where the edge-preserving pull is strongest
 GAIN = 5.0  # of the edge-preserving condition where neighbours are alike
 WIDEST = 4.0  # times c, to begin with
 BLOCK = 16  # atoms in one piece of the sample; a batch is made of a few
