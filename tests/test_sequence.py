@@ -1,5 +1,11 @@
 """Stacks and many images: one model, each frame's atoms against known truth, resumable."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -300,3 +306,25 @@ def test_sequence_has_the_options_of_run(stack, tmp_path):
     assert config.train.smoothness == 1
     assert run.diagnostics.seed_agreement is not None
     assert "class" in pd.read_csv(tmp_path / "made" / "atoms.csv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_killed_while_frames_are_read_it_goes_on(stack, whole, tmp_path):
+    """A real process, by kill -9: no frame that was finished is read again, and none is lost."""
+    result, _ = whole
+    np.save(tmp_path / "stack.npy", stack)
+    command = ["sequence", str(tmp_path / "stack.npy"), "--output", str(tmp_path / "made")]
+    command += ["--share", "0.5", "--epochs", "60", "--pixel-size", "15", "--unit", "pm"]
+    process = subprocess.Popen([sys.executable, "-m", "napari_shiftvae.cli", *command])  # noqa: S603
+    second = tmp_path / "made" / "frame-00001.csv"
+    deadline = time.monotonic() + 120
+    while not second.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "made" / "atoms.csv").exists()
+    moment = second.stat().st_mtime_ns
+    assert main(command) == 0
+    assert second.stat().st_mtime_ns == moment
+    table = pd.read_csv(tmp_path / "made" / "atoms.csv").fillna({"set_aside": ""})
+    pd.testing.assert_frame_equal(table, result.atoms, check_dtype=False)
