@@ -12,10 +12,15 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+if TYPE_CHECKING:
+    from napari_shiftvae.widgets import ShiftVAEWidget
+
+RUN_MS = 60_000
 DATA = Path(os.environ.get("SHIFTVAE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -46,6 +51,40 @@ def nothing_left_behind(
     yield
     request.node.funcargs.clear()  # pytest would hold the closed viewer and dock until later
     left.check()
+
+
+@pytest.fixture
+def finished_dock(qtbot, make_napari_viewer) -> Iterator[Callable[..., "ShiftVAEWidget"]]:
+    """Open a window with an image ``made`` and its finished run, on one of the dock's tabs."""
+    from napari_shiftvae.settings import TrainSettings
+    from napari_shiftvae.widgets import ShiftVAEWidget
+
+    docks = []
+
+    def make(image: np.ndarray, *, tab: int, epochs: int, **place: object) -> ShiftVAEWidget:
+        viewer = make_napari_viewer(show=True)
+        viewer.add_image(image, name="made", **place)
+        dock = ShiftVAEWidget(viewer)
+        docks.append(dock)
+        viewer.window.add_dock_widget(dock)
+        dock.train.form.setValue(TrainSettings(epochs=epochs))
+        with qtbot.waitSignal(dock.fields_control.read, timeout=RUN_MS):
+            dock.quick_run()
+        qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=RUN_MS)
+        dock.tabs.setCurrentIndex(tab)
+        qtbot.wait(50)
+        return dock
+
+    yield make
+    for dock in docks:
+        for part in (
+            dock.training,
+            dock.atoms_control,
+            dock.explore_control,
+            dock.fields_control,
+            dock.pixel_size,
+        ):
+            part.close()
 
 
 @pytest.fixture

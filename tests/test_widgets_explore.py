@@ -1,6 +1,6 @@
 """The Explore tab linked with the image, driven by the mouse in the plot and on the canvas."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,6 @@ from qtpy.QtWidgets import QFileDialog
 from mouse import Mouse
 from napari_shiftvae.colouring import colouring
 from napari_shiftvae.core.simulate import perovskite
-from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.scatter import LatentScatter
 
@@ -28,26 +27,14 @@ PLACE = {"scale": (0.02, 0.02), "translate": (3.0, -7.0), "units": ("nm", "nm")}
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer(show=True)
+def dock(finished_dock: Callable[..., ShiftVAEWidget]) -> ShiftVAEWidget:
+    """A dock with a finished run, on the Explore tab."""
+    return finished_dock(MADE.image, tab=2, epochs=12, **PLACE)
 
 
 @pytest.fixture
-def dock(qtbot, viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
-    """A dock with a finished run, on the Explore tab."""
-    viewer.add_image(MADE.image, name="made", **PLACE)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=12))
-    widget.quick_run()
-    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
-    widget.tabs.setCurrentIndex(2)
-    qtbot.wait(50)
-    yield widget
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.explore_control.close()
-    widget.pixel_size.close()
+def viewer(dock: ShiftVAEWidget) -> napari.Viewer:
+    return dock.overlay.viewer
 
 
 def at(dock: ShiftVAEWidget, x: float, y: float) -> QPoint:
@@ -227,7 +214,7 @@ def test_the_pattern_follows_the_handle(qtbot, dock) -> None:
     )
     assert not np.allclose(card.model.pixels, first)
     assert card.patch.pixels is not None  # the nearest atom beside it
-    assert not layer(dock.overlay._viewer).selected_data  # no lasso was drawn meanwhile
+    assert not layer(dock.overlay.viewer).selected_data  # no lasso was drawn meanwhile
     dock.explore.y.setCurrentText("residual")
     assert not dock.explore.drag.isChecked()
     dock.explore.drag.click()

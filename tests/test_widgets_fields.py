@@ -1,6 +1,6 @@
 """The Fields tab driven by a person's mouse, on an image that lies turned, with oblong pixels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
 
 from mouse import Mouse
 from napari_shiftvae.core.simulate import perovskite
-from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
 WAIT_MS = 60_000
@@ -32,28 +31,14 @@ PX_PM = 1000 * np.sqrt(0.016 * 0.02)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer(show=True)
+def dock(finished_dock: Callable[..., ShiftVAEWidget]) -> ShiftVAEWidget:
+    """A dock with a finished run, on the Fields tab."""
+    return finished_dock(MADE.image, tab=3, epochs=6, **PLACE)
 
 
 @pytest.fixture
-def dock(qtbot, viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
-    """A dock with a finished run, on the Fields tab."""
-    viewer.add_image(MADE.image, name="made", **PLACE)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=6))
-    with qtbot.waitSignal(widget.fields_control.read, timeout=WAIT_MS):
-        widget.quick_run()
-    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
-    widget.tabs.setCurrentIndex(3)
-    qtbot.wait(50)
-    yield widget
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.explore_control.close()
-    widget.fields_control.close()
-    widget.pixel_size.close()
+def viewer(dock: ShiftVAEWidget) -> napari.Viewer:
+    return dock.overlay.viewer
 
 
 def tick(qtbot, box: QCheckBox) -> None:
@@ -143,6 +128,10 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
         mouse.drag((30, 30), (110, 90))
     qtbot.waitUntil(lambda: "reference region" in fields.note.text(), timeout=WAIT_MS)
     few = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
+    qtbot.keyClick(fields.reference, Qt.Key.Key_Up)
+    assert fields.reference.currentText() == "lattice of the whole image"
+    qtbot.keyClick(fields.reference, Qt.Key.Key_Down)
+    assert fields.reference.currentText() == "made reference"
     layer.name = "mine"
     assert fields.reference.currentText() == "mine"
     with qtbot.waitSignal(control.read, timeout=WAIT_MS):

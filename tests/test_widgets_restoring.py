@@ -26,7 +26,7 @@ from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
-from napari_shiftvae.overlay import has_dock
+from napari_shiftvae.docks import has_dock
 from napari_shiftvae.settings import FindSettings, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.runs_folder import chosen_folder

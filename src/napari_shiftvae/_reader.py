@@ -113,7 +113,7 @@ def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
 def _open_dock() -> None:
     import napari
 
-    from napari_shiftvae.overlay import has_dock
+    from napari_shiftvae.docks import has_dock
 
     viewer = napari.current_viewer()
     window = getattr(viewer, "window", None)  # a viewer without a window has none

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_shiftvae.lasso import Lasso
+from napari_shiftvae.lasso import drawn_by
 from napari_shiftvae.layers import dot_size_px
+from napari_shiftvae.picking import CLICK_PX, REACH_PX
 from napari_shiftvae.placement import in_pixels, pixels_per_canvas_pixel
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.overlay import Overlay
-
-CLICK_PX = 4  # the mouse moves less than so many canvas pixels in a click
-REACH_PX = 6  # an atom is hit from so many canvas pixels away, or from inside its dot
 
 
 class AtomSelect:
@@ -122,15 +120,7 @@ class AtomSelect:
 
     def _draw_lasso(self, event: Any) -> Generator[None, None, None]:
         run = self._overlay.session.run
-        lasso = Lasso(self._overlay, self._viewer.scene.camera.zoom, self._place(event))
-        try:
-            yield
-            while event.type == "mouse_move":
-                event.handled = True  # or the canvas would pan
-                lasso.extend(self._place(event))
-                yield
-        finally:
-            lasso.end()
+        lasso = yield from drawn_by(event, self._overlay)
         if self._overlay.session.run is run:
             rows = np.flatnonzero(lasso.around(run.picks_yx) & run.used)
             self._picked(rows, "Shift" in event.modifiers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from skimage.measure import points_in_poly
 
-from napari_shiftvae.placement import spatial
+from napari_shiftvae.placement import in_pixels, spatial
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
@@ -71,3 +72,22 @@ class Lasso:
         if self._overlay.image.ndim == 2:
             return path
         return np.column_stack([np.full(len(path), self.frame), path])
+
+
+def drawn_by(event: Any, overlay: Overlay) -> Generator[None, None, Lasso]:
+    """Let a drag of the mouse on the canvas draw a line around atoms, and return it."""
+    viewer, image = overlay.viewer, overlay.image
+
+    def place() -> NDArray[np.float64]:
+        return in_pixels(image, event.position, viewer.layers.units)
+
+    lasso = Lasso(overlay, viewer.scene.camera.zoom, place())
+    try:
+        yield
+        while event.type == "mouse_move":
+            event.handled = True  # or the canvas would pan
+            lasso.extend(place())
+            yield
+    finally:
+        lasso.end()
+    return lasso

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Image, Layer, Points
 from psygnal import Signal
 
+from napari_shiftvae import docks
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
-from napari_shiftvae.placement import FILE, spatial
+from napari_shiftvae.placement import spatial
 from napari_shiftvae.run_layers import RunLayers, drawn_once, hidden, show
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-    from napari_shiftvae.core.images import MicroscopeImage
     from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.session import Session
@@ -82,11 +81,11 @@ class Overlay:
         self.runs = RunLayers(viewer, appear)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
-        _AT_WORK.add(self)
+        docks.note(viewer)
 
     def close(self) -> None:
         """Stop listening."""
-        _AT_WORK.discard(self)
+        docks.forget(self._viewer)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.session.picks_changed.disconnect(self._show_picks)
@@ -358,27 +357,6 @@ class Overlay:
                 self.run_opened.emit(layer, layer.metadata[RUN])
                 return
 
-    def image_of(self, run: Run) -> Image | None:
-        """Find the image of a run among the layers: the chosen one, or another with its pixels."""
-        from napari_shiftvae.core.images import checksum
-
-        shape, dtype = tuple(run.image.shape), run.image.dtype
-        there = [one for one in image_layers(self._viewer) if one is not self.image]
-        for image in there if self.image is None else [self.image, *there]:
-            if image.rgb or image.multiscale or image.data.shape != shape:
-                continue
-            if str(image.data.dtype) == dtype and checksum(image.data) == run.image.sha256:
-                return image
-        return None
-
-    def add_image_of(self, run: Run, image: MicroscopeImage) -> Image:
-        """Lay the image of a run, read from its file, beneath all layers."""
-        size = run.image.pixel_size_nm
-        place = {} if size is None else {"scale": size, "units": ("nm", "nm")}
-        layer = Image(image.data, name=run.image.name, metadata={FILE: str(image.path)}, **place)
-        self._viewer.layers.insert(0, layer)
-        return layer
-
     def adopt(self, layer: Points, run: Run) -> None:
         """Make a run that was opened from its file that of the chosen image."""
         assert self.image is not None  # noqa: S101 - its image has been chosen
@@ -430,19 +408,6 @@ def _is_of_image(layer: Layer) -> bool:
     return isinstance(layer.metadata[RUN], Run)
 
 
-_AT_WORK: WeakSet[Overlay] = WeakSet()
-
-
-def has_dock(viewer: object) -> bool:
-    """Whether the layers of a viewer are looked after by a dock."""
-    return any(_bare(overlay.viewer) is _bare(viewer) for overlay in _AT_WORK)
-
-
-def _bare(viewer: object) -> object:
-    """Take off the wrapping in which napari hands its viewer to plugins."""
-    return getattr(viewer, "__wrapped__", viewer)
-
-
 class _Flag:
     """While entered, an overlay does not take its own changes for the user's."""
 
@@ -454,10 +419,3 @@ class _Flag:
 
     def __exit__(self, *_: object) -> None:
         self._overlay._syncing = False  # noqa: SLF001
-
-
-def image_layers(viewer: napari.viewer.Viewer) -> Iterator[Image]:
-    """Image layers that can be analysed: not those made by an analysis."""
-    for layer in viewer.layers:
-        if isinstance(layer, Image) and RUN not in layer.metadata:
-            yield layer

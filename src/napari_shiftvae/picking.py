@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_shiftvae.lasso import Lasso
+from napari_shiftvae.lasso import drawn_by
 from napari_shiftvae.layers import dot_size_px
 from napari_shiftvae.placement import in_pixels, pixels_per_canvas_pixel
 
@@ -109,15 +109,7 @@ class PickTool:
     def _draw_lasso(self, event: Any) -> Generator[None, None, None]:
         """Select the atoms of the frame shown that a drag goes around."""
         image = self._overlay.image
-        lasso = Lasso(self._overlay, self._viewer.scene.camera.zoom, self._place(event))
-        try:
-            yield
-            while event.type == "mouse_move":
-                event.handled = True  # or the canvas would pan
-                lasso.extend(self._place(event))
-                yield
-        finally:
-            lasso.end()
+        lasso = yield from drawn_by(event, self._overlay)
         if self._overlay.image is not image:
             return
         picks = self._session.picks

@@ -114,7 +114,7 @@ class FieldsPanel(QWidget):
         inner.setContentsMargins(0, 0, 0, 0)
         form = rows()
         form.addRow(in_line(self.arrows, self.atoms))
-        form.addRow("Arrows", self.vectors)
+        form.addRow(self.vectors)  # the whole width: their names are long
         form.addRow("Of the", self.position)
         form.addRow("Against", self.reference)
         form.addRow("Take off", self.trend)
@@ -163,8 +163,9 @@ class FieldsPanel(QWidget):
         """Offer the layers of shapes there are; `chosen` is one of them, None the whole image."""
         with QSignalBlocker(self.reference):
             self.reference.clear()
-            self.reference.addItems([WHOLE_IMAGE, DRAW, *names])
-            self.reference.setCurrentIndex(0 if chosen is None else chosen + 2)
+            # a new one last: the keys that go up and down the list shall not pass it
+            self.reference.addItems([WHOLE_IMAGE, *names, DRAW])
+            self.reference.setCurrentIndex(0 if chosen is None else chosen + 1)
 
     def show_units(self, *, known: bool) -> None:
         """Offer units of length; only pixels where the size of a pixel is not known."""

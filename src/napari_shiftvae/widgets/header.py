@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.overlay import image_layers
+from napari_shiftvae.run_images import image_layers
 from napari_shiftvae.widgets.form import button, choice, label, rows
 from napari_shiftvae.widgets.message_line import MessageLine
 

@@ -12,12 +12,12 @@ from napari_shiftvae.placement import spatial
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
 FINISHED = {"added", "changed", "removed"}  # of napari's actions on shapes; others are under way
-WHOLE, NEW, FIRST = 0, 1, 2  # entries of the list
 COLOUR = "#56b4e9"
 
 
@@ -81,10 +81,10 @@ class References(QObject):
         layer.events.data.disconnect(self._on_drawn)
 
     def _on_chosen(self, index: int) -> None:
-        if index == NEW:
+        if index > len(self._offered):
             self._draw()
             return
-        layer = self._offered[index - FIRST] if index >= FIRST else None
+        layer = self._offered[index - 1] if index else None
         if layer is not self.layer:
             self.layer = layer
             self.changed.emit()
@@ -95,6 +95,16 @@ class References(QObject):
         if image is None:
             self._show()
             return
+        layer = next((one for one in self._offered if not len(one.data)), None)
+        if layer is None:
+            layer = self._new_layer(image)
+        self._viewer.layers.selection.active = layer
+        layer.mode = "add_rectangle"
+        self.layer = layer
+        self._show()
+        self.drawing.emit()
+
+    def _new_layer(self, image: Image) -> Shapes:
         zoom = self._viewer.scene.camera.zoom
         look = {
             "name": f"{image.name} reference",
@@ -104,11 +114,7 @@ class References(QObject):
             **spatial(image),
         }
         (layer,) = self._overlay.runs.add([([], look, "shapes")])
-        self._viewer.layers.selection.active = layer
-        layer.mode = "add_rectangle"
-        self.layer = layer
-        self._show()
-        self.drawing.emit()
+        return layer  # type: ignore[no-any-return]
 
     def _on_drawn(self, event: Any) -> None:
         if event.source is self.layer and str(getattr(event, "action", "changed")) in FINISHED:

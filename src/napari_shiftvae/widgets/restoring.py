@@ -9,7 +9,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
-from napari_shiftvae import jobs
+from napari_shiftvae import jobs, run_images
 from napari_shiftvae.core.checkpoint import Interrupted, latest_checkpoint
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.placement import source_path
@@ -102,7 +102,7 @@ class Restoring(QObject):
         path = source_path(layer)
         if path is not None:
             self._file = (run, path)
-        image = self._overlay.image_of(run)
+        image = run_images.image_of(self._viewer, run, self._overlay.image)
         if image is not None:
             self._take_over(image)
         elif not run.image.path:
@@ -144,7 +144,7 @@ class Restoring(QObject):
             return
         layer, run = self._opened
         if layer in self._viewer.layers:
-            self._take_over(self._overlay.add_image_of(run, found.image))
+            self._take_over(run_images.add_image_of(self._viewer, run, found.image))
 
     def _take_over(self, image: Image) -> None:
         assert self._opened is not None  # noqa: S101 - set by whoever found the image
