@@ -17,6 +17,8 @@ from qtpy.QtWidgets import QFileDialog
 from mouse import Mouse
 from napari_shiftvae.colouring import colouring
 from napari_shiftvae.core.simulate import perovskite
+from napari_shiftvae.docks import has_dock
+from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.scatter import LatentScatter
 
@@ -393,6 +395,26 @@ def test_the_users_colours_come_back(qtbot, viewer, dock) -> None:
     np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
     np.testing.assert_allclose(atoms.border_color, np.tile([1, 1, 0, 1], (len(atoms.data), 1)))
     np.testing.assert_allclose(atoms.border_width, 0.2)
+
+
+def test_a_dock_that_is_closed_gives_colours_back_and_lets_go(qtbot, make_napari_viewer) -> None:
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(MADE.image, name="made", **PLACE)
+    widget = ShiftVAEWidget(viewer)
+    frame = viewer.window.add_dock_widget(widget)
+    widget.train.form.setValue(TrainSettings(epochs=3))
+    with qtbot.waitSignal(widget.fields_control.read, timeout=WAIT_MS):
+        widget.quick_run()
+    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
+    atoms = layer(viewer)
+    atoms.face_color = "magenta"
+    widget.explore.colour.setCurrentText("residual")
+    assert len(np.unique(atoms.face_color, axis=0)) > 10
+    assert has_dock(viewer)
+    with qtbot.waitSignal(widget.destroyed, timeout=WAIT_MS):
+        frame.destroyOnClose()  # as the cross in its corner does
+    np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
+    assert not has_dock(viewer)
 
 
 def test_a_run_from_a_file_is_explored_as_before(qtbot, viewer, dock, tmp_path) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.core.vector_field import VectorField
 
+# The layer called residual is that of the image, what is left of it.
+TITLES = {"residual": "residual of atoms"}
 SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
 
@@ -138,7 +140,7 @@ class RunLayers:
         layer = self.map_of(run, name)
         if layer is None and image is not None:
             kwargs = {
-                "name": f"{image.name} {name}",
+                "name": f"{image.name} {TITLES.get(name, name)}",
                 "metadata": {"latent": name, RUN: run},
                 "blending": "translucent",
                 "opacity": 0.7,
@@ -162,9 +164,10 @@ class RunLayers:
             ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
             ("residual", drawn.residual, {"colormap": "PiYG", "contrast_limits": (-5.0, 5.0)}),
         ):
-            kwargs = {"name": f"{image.name} {name}", "metadata": {"latent": name, RUN: run}}
+            metadata = {"latent": f"{name} of the image", RUN: run}
+            kwargs = {"name": f"{image.name} {name}", "metadata": metadata}
             self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
-        self.show_map(run, "reconstruction")
+        self.show_map(run, "reconstruction of the image")
 
     def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
         """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""

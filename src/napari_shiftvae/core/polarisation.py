@@ -118,12 +118,14 @@ def against_cage(
         mine = (kind == number) & np.isfinite(moved).all(axis=1)
         offset[number], how = _zero(moved, mine, zero, name)
         y, x = offset[number]
-        told.append(f"({y:.3f}, {x:.3f}) px{name}, {how}" if how else f"nothing{name}")
+        if mine.any():
+            told.append(f"({y:.3f}, {x:.3f}) px{name}, {how}" if how else f"nothing{name}")
+    taken_off = "; ".join(told) or "nothing"
     return Polarisation(
         yx_px=moved - offset[kind],
         sd_yx_px=np.where(np.isfinite(moved), np.asarray(sd_yx_px), np.nan),
         zero_yx_px=offset,
-        sentence=f"Central atom against its cage. Taken off (y, x): {'; '.join(told)}.",
+        sentence=f"Central atom against its cage. Taken off (y, x): {taken_off}.",
     )
 
 

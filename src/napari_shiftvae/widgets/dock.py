@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
@@ -141,6 +141,12 @@ class ShiftVAEWidget(QWidget):
     def sizeHint(self) -> QSize:
         """Wide enough for the panels, no wider: the image needs the room."""
         return QSize(WIDTH_PX, 640)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """End with the dock that it was in: napari keeps what was in a dock that is closed."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.deleteLater()
 
     def _connect(self) -> None:
         session, header = self.session, self.header

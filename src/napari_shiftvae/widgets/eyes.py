@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Eyes(QObject):
-    """Follows which layers of the run are visible, and shows or hides its atoms.
+    """Follows which layers of the run are visible, and shows or hides its atoms and arrows.
 
     Parameters
     ----------
@@ -38,6 +38,7 @@ class Eyes(QObject):
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         panel.atoms.toggled.connect(self._on_atoms)
+        panel.arrows.toggled.connect(self._on_arrows)
 
     def close(self) -> None:
         """Stop listening."""
@@ -73,6 +74,15 @@ class Eyes(QObject):
         elif isinstance(changed, Points):
             atoms = layers.atoms_of(run)
             self._panel.show_atoms(atoms is not None and atoms.visible)
+
+    def _on_arrows(self, shown: bool) -> None:
+        """Show or hide arrows that are there, though their field cannot be worked out."""
+        run = self._overlay.session.run
+        arrows = None if run is None else self._overlay.runs.arrows_of(run)
+        if arrows is None:
+            self._panel.show_arrows(False)
+        else:
+            arrows.visible = shown
 
     def _on_atoms(self, shown: bool) -> None:
         """Show or hide the atoms, which are put back where their layer was deleted."""
