@@ -176,12 +176,21 @@ def test_bars_on_the_canvas_and_the_atoms_follow_their_boxes(qtbot, viewer, dock
     layer = shown_map(qtbot, viewer, dock, "along y", "pm")
     tick(qtbot, fields.canvas_bar)
     assert layer.colorbar.visible
+    title = viewer.canvas.overlays.text
+    assert title.visible
+    assert title.text == "along y (pm)"
     layer.contrast_limits = (-5, 5)
     assert "from -5 to 5" in fields.map_bar.toolTip()
     z1 = viewer.layers["made z1"]
     fields.map.setCurrentText("z1")
     assert z1.colorbar.visible
+    assert title.text == "z1"
     assert not layer.colorbar.visible
+    tick(qtbot, fields.canvas_bar)
+    assert not title.visible
+    title.text, title.visible = "mine", True
+    tick(qtbot, fields.canvas_bar)
+    assert title.text == "mine"
     tick(qtbot, fields.atoms)
     assert not viewer.layers["made atoms"].visible
 

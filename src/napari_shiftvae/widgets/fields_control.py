@@ -14,6 +14,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.layers import arrow_colormap
 from napari_shiftvae.regions import region_mask, region_outlines
 from napari_shiftvae.script_jobs import Results
+from napari_shiftvae.widgets.canvas_bars import CanvasBars
 from napari_shiftvae.widgets.eyes import Eyes
 from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
 from napari_shiftvae.widgets.figures import Figures
@@ -58,7 +59,6 @@ class FieldsControl(QObject):
     ) -> None:
         super().__init__(panel)
         self._panel = panel
-        self._viewer = viewer
         self._overlay = overlay
         self._session = overlay.session
         self._image = image
@@ -71,13 +71,12 @@ class FieldsControl(QObject):
         self._results = ResultFiles(panel, overlay, image, self._scalars)
         self._references = References(panel, viewer, overlay)
         self._figures = Figures(panel, self._session, self._what_is_shown)
+        self._bars = CanvasBars(panel, viewer)
         self._eyes = Eyes(panel, viewer, overlay)
         self._eyes.map_changed.connect(self._on_map_seen)
         panel.asked.connect(self._ask)
         panel.look_changed.connect(self._show_arrows)
         panel.map_changed.connect(self._on_map)
-        panel.scale_bar.toggled.connect(self._on_scale_bar)
-        panel.canvas_bar.toggled.connect(self._on_canvas_bar)
         self._references.changed.connect(self._ask)
         self._references.drawing.connect(
             lambda: self._session.say(
@@ -88,12 +87,6 @@ class FieldsControl(QObject):
         self._reads.runner.refused.connect(self._on_refused)
         self._reads.runner.failed.connect(lambda error: self._on_refused(f"It failed: {error}"))
         self._draws.succeeded.connect(self._on_drawn)
-        self._scale_bar.events.visible.connect(self._show_scale_bar)
-        self._show_scale_bar()
-
-    @property
-    def _scale_bar(self) -> Any:
-        return self._viewer.canvas.overlays.scale_bar
 
     def close(self) -> None:
         """End the threads and stop listening."""
@@ -105,7 +98,7 @@ class FieldsControl(QObject):
         self._eyes.close()
         if self._followed is not None:  # its canvas may be gone: leave its bar as it is
             self._followed.events.contrast_limits.disconnect(self._show_scales)
-        self._scale_bar.events.visible.disconnect(self._show_scale_bar)
+        self._bars.close()
 
     def show_run(self, run: Run | None) -> None:
         """Offer what a run has, as its layers are at the moment."""
@@ -257,6 +250,7 @@ class FieldsControl(QObject):
         limits = scalar.limits
         if self._followed is not None and self._followed.visible:
             limits = tuple(self._followed.contrast_limits)
+        self._bars.entitle(scalar.label)
         panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
         panel.map_note.setText(_deviation_in_words(scalar, wanted=panel.deviation.isChecked()))
         panel.map_note.setVisible(bool(panel.map_note.text()))
@@ -273,27 +267,16 @@ class FieldsControl(QObject):
 
         return 1.0 if unit == "px" or self._pixel_nm is None else PER_NM[unit] * self._pixel_nm
 
-    def _show_scale_bar(self, _: object = None) -> None:
-        self._panel.scale_bar.setChecked(self._scale_bar.visible)
-
-    def _on_scale_bar(self, shown: bool) -> None:
-        self._scale_bar.visible = shown
-
-    def _on_canvas_bar(self, shown: bool) -> None:
-        if self._followed is not None:
-            self._followed.colorbar.visible = shown
-
     def _follow(self, layer: Image | None) -> None:
         """Let the colour bars be those of a map."""
         if layer is self._followed:
             return
         if self._followed is not None:
             self._followed.events.contrast_limits.disconnect(self._show_scales)
-            self._followed.colorbar.visible = False
         self._followed = layer
         if layer is not None:
             layer.events.contrast_limits.connect(self._show_scales)
-            self._on_canvas_bar(self._panel.canvas_bar.isChecked())
+        self._bars.of(layer)
 
     # -- maps ----------------------------------------------------------------------------------
 

@@ -80,7 +80,11 @@ class PatternsBox(QWidget):
         line.addWidget(self.save)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.given)
+        self._of = QLabel("Patterns of")
+        of = QHBoxLayout()
+        of.addWidget(self._of)
+        of.addWidget(self.given, 1)
+        column.addLayout(of)
         column.addWidget(self.note)
         column.addWidget(self.grid)
         column.addLayout(line)
@@ -99,7 +103,8 @@ class PatternsBox(QWidget):
             if kept in names:
                 field.setCurrentText(kept)
             field.blockSignals(False)
-        self.given.setVisible(bool(given))
+        for one in (self._of, self.given):
+            one.setVisible(bool(given))
 
     def show_grid(self, grid: DecoderGrid, names: Sequence[str]) -> None:
         """Show decoded patterns over one or two latents."""
