@@ -22,7 +22,7 @@ from napari_shiftvae.core.figure_files import as_png, as_svg
 from napari_shiftvae.core.images import Calibration, MicroscopeImage, read_image
 from napari_shiftvae.core.palettes import limits_of
 from napari_shiftvae.core.readout import Options, read_out
-from napari_shiftvae.core.runfile import atoms_csv, save_run
+from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
@@ -108,6 +108,17 @@ def test_script_makes_the_same_table(folder):
     assert (done.returncode, done.stdout) == (0, "The same to the last digit.\n"), done.stderr
     assert (folder / "reproduced.csv").read_bytes() == (folder / "atoms.csv").read_bytes()
     (folder / "reproduced.csv").unlink()
+
+
+def test_script_of_a_run_that_was_given_more_epochs(run, image, tmp_path, monkeypatch):
+    """Twice, once after it was saved and opened: the rate falls towards each of the ends."""
+    for epochs in (5, 8):
+        config = replace(CONFIG, train=replace(CONFIG.train, epochs=epochs))
+        run = finish(analyse(image, config, resume=run))
+        run = load_run(save_run(run, tmp_path / f"{epochs}"))
+    assert run.goals == (CONFIG.train.epochs, 5)
+    export_run(run, image, tmp_path / "made")
+    assert executed(tmp_path / "made", monkeypatch) == 0
 
 
 def executed(folder, monkeypatch, *arguments):

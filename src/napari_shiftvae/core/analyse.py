@@ -273,8 +273,10 @@ def _resumed(image: MicroscopeImage, run: Run, device: torch.device) -> Training
             "start a new run."
         )
     if run.training is not None:
-        return run.training.copied()
-    return resumed(run, patches_of(run, image), device)
+        training = run.training.copied()
+    else:
+        training = resumed(run, patches_of(run, image), device)
+    return replace(training, goals=(*run.goals, run.epochs)) if run.finished else training
 
 
 def _prepare(

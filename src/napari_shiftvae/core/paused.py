@@ -38,9 +38,10 @@ def pause(training: Training) -> dict[str, Tensor]:
         ``moments.<parameter>.<moment>`` and ``steps.<parameter>`` of Adam, ``buffers.<name>`` of
         the model as training left them, ``generator``, the batches left of the epoch (``order``,
         one after the other, and ``order_sizes``), ``step``, ``seconds``, ``noise_sigma`` and, of
-        the held-out patches, ``plateau``.
+        the held-out patches, ``plateau``; ``goals`` where there were such.
     """
-    return paused(training.model, training.state, training.buffers, training.noise_sigma)
+    tensors = paused(training.model, training.state, training.buffers, training.noise_sigma)
+    return tensors | ({"goals": torch.tensor(training.goals)} if training.goals else {})
 
 
 def paused(
@@ -88,8 +89,12 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
             expected[f"steps.{name}"] = torch.zeros(())
     expected["plateau"] = torch.zeros(PLATEAU, dtype=torch.float64)
     order, sizes = tensors["order"], tensors["order_sizes"]
+    goals = tensors.get("goals", torch.ones(1, dtype=torch.int64))
     return (
-        set(tensors) == {*expected, *NUMBERS, *BATCHES}
+        set(tensors) - {"goals"} == {*expected, *NUMBERS, *BATCHES}
+        and goals.dtype == torch.int64
+        and goals.ndim == 1
+        and bool((goals > 0).all())
         and all(
             tensors[name].shape == value.shape and tensors[name].dtype == value.dtype
             for name, value in expected.items()
@@ -139,6 +144,7 @@ def resumed(run: Run, patches: Patches, device: torch.device) -> Training:
         patches=patches,
         state=state,
         noise_sigma=float(tensors["noise_sigma"]),
+        goals=run.goals,
     )
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import pandas as pd
 
 from napari_shiftvae.core import train
-from napari_shiftvae.core.analyse import analyse
+from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import Calibration, checksum, read_image
@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 IMAGE = {image}
 SHA256 = "{sha256}"
 PIXEL_SIZE_NM = {pixel_size_nm}  # (y, x)
+GOALS = {goals}  # epochs at which training was at its end before it was given more
 STOPPED_AT = {stopped_at}  # step at which training was stopped by hand
 CONFIG = {config}
 
@@ -56,7 +57,11 @@ def main() -> int:
     if STOPPED_AT is not None:
         train.REPORT_EVERY_S = 0.0  # so that the step is not missed
     image = replace(image, calibration=calibration)
-    steps = analyse(image, CONFIG, positions_yx=picks, given=told.given, labels=told.labels)
+    more = {{"positions_yx": picks, "given": told.given, "labels": told.labels}}
+    for epochs in GOALS:
+        config = replace(CONFIG, train=replace(CONFIG.train, epochs=epochs))
+        more = {{"resume": finish(analyse(image, config, **more))}}
+    steps = analyse(image, CONFIG, **more)
     answer = None
     while True:
         try:
@@ -116,6 +121,7 @@ def reproducing_script(run: Run, image: MicroscopeImage | None) -> str:
         image=where,
         sha256=run.image.sha256,
         pixel_size_nm=run.image.pixel_size_nm,
+        goals=run.goals,
         stopped_at=None if run.finished else steps_of(run),
         config=repr(config).replace("AnalysisConfig(", "AnalysisConfig(\n    ", 1),
     )

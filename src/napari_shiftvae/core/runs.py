@@ -75,6 +75,8 @@ class Training:
     buffers : dict of str to tensor
         Noise variance and gauge of the model between two steps; what follows the training
         changes them.
+    goals : tuple of int
+        Epochs at which it was at its end before it was given more of them.
     """
 
     model: ShiftVAE
@@ -82,6 +84,7 @@ class Training:
     state: TrainState
     noise_sigma: float
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    goals: tuple[int, ...] = ()
 
     def held(self) -> Training:
         """Keep the buffers as they are at this moment."""
@@ -167,6 +170,14 @@ class Run:
     def separation_px(self) -> float:
         """Distance between neighbours [px]."""
         return self.model.config.separation_px
+
+    @property
+    def goals(self) -> tuple[int, ...]:
+        """Epochs at which the training was at its end before it was given more of them."""
+        if self.training is not None:
+            return self.training.goals
+        kept = {} if self.paused is None else self.paused
+        return tuple(kept["goals"].tolist()) if "goals" in kept else ()
 
     @property
     def resumable(self) -> bool:
