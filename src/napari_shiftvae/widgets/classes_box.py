@@ -101,7 +101,7 @@ class ClassesBox(QWidget):
             "Use as sublattices",
             "Make the classes the sublattices of the Atoms tab: some can then be analysed alone, "
             "or a model trained that has patterns of its own for each, or learns them as examples "
-            "(Train, more settings, Sublattices).",
+            "(Train, Advanced, Sublattices).",
         )
         self.note = label()
         self.table = QTableWidget()

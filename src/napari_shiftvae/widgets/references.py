@@ -106,15 +106,16 @@ class References(QObject):
 
     def _new_layer(self, image: Image) -> Shapes:
         zoom = self._viewer.scene.camera.zoom
-        look = {
-            "name": f"{image.name} reference",
-            "edge_color": COLOUR,
-            "edge_width": 2 / zoom / abs(float(image.scale[-1])),
-            "face_color": "transparent",
+        layer = Shapes(
+            [],
+            name=f"{image.name} reference",
+            edge_color=COLOUR,
+            edge_width=2 / zoom / abs(float(image.scale[-1])),
+            face_color="transparent",
             **spatial(image),
-        }
-        (layer,) = self._overlay.runs.add([([], look, "shapes")])
-        return layer  # type: ignore[no-any-return]
+        )
+        self._overlay.runs.insert([layer])  # visible at once: it is to be drawn in
+        return layer
 
     def _on_drawn(self, event: Any) -> None:
         if event.source is self.layer and str(getattr(event, "action", "changed")) in FINISHED:
