@@ -15,6 +15,8 @@
 #   make demo PIP_EXTRA_INDEX=https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
+# Without files of bytecode, pytest would compile all of napari again for each file of tests.
+unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 is_recent := -c 'import sys; sys.exit(sys.version_info < (3, 11))'

@@ -23,6 +23,7 @@ from napari_shiftvae.core.errors import (
     Notice,
     is_out_of_memory,
 )
+from napari_shiftvae.memory import give_back_memory
 
 LONGEST_WAIT_S = 10.0
 LOADING = "loading torch"
@@ -67,6 +68,7 @@ class _Worker(GeneratorWorker):
         if self.abort_requested:
             with suppress(GeneratorExit, Cancelled, StopIteration):
                 self.job.throw(self.end())
+        give_back_memory()
         return result
 
 
