@@ -255,3 +255,16 @@ def test_colours_of_atoms_stay_when_the_map_is_of_something_else(qtbot, viewer, 
     assert dock.explore.colour.currentText() == "residual"
     dock.fields.map.setCurrentText("z2")  # dots of another latent would mislead
     assert dock.explore.colour.currentText() == "z2"
+
+
+def test_of_the_image_by_the_model_the_residual_is_hidden_at_first(qtbot, viewer, dock) -> None:
+    shown_map(qtbot, viewer, dock, "exx", "%")
+    qtbot.mouseClick(dock.fields.model_layers, LEFT)
+    qtbot.waitUntil(lambda: "Added the" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.wait(500)  # layers become visible one after the other
+    seen = [one.name for one in viewer.layers if "latent" in one.metadata and one.visible]
+    assert seen == ["made reconstruction"]
+    assert dock.fields.map.currentText() == "none"
+    dock.fields.map.setCurrentText("residual")  # of the atoms
+    qtbot.waitUntil(lambda: "made residual of atoms" in viewer.layers, timeout=WAIT_MS)
+    assert not viewer.layers["made residual"].visible

@@ -167,7 +167,7 @@ class RunLayers:
             metadata = {"latent": f"{name} of the image", RUN: run}
             kwargs = {"name": f"{image.name} {name}", "metadata": metadata}
             self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
-        self.show_map(run, "reconstruction of the image")
+        self.show_map(run, "reconstruction of the image")  # the residual would lie over it
 
     def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
         """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""

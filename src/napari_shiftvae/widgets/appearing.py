@@ -47,16 +47,24 @@ class Appearing(QObject):
             self.destroyed.connect(take_off)
 
     def add(self, layer: Layer) -> None:
-        """Make a layer visible in its turn, if it is still there then."""
+        """Make a layer visible in its turn, if nobody has shown, hidden or deleted it by then."""
         self._waiting.append(layer)
+        layer.events.visible.connect(self._on_shown_or_hidden)
         self._timer.start()
 
+    def _on_shown_or_hidden(self, event: Any) -> None:
+        event.source.events.visible.disconnect(self._on_shown_or_hidden)
+        self._waiting.remove(event.source)
+
     def _on_timer(self) -> None:
-        layer = self._waiting.pop(0)
         if not self._waiting:
             self._timer.stop()
+            return
+        layer = self._waiting[0]
         if layer in self._viewer.layers:
-            layer.visible = True
+            layer.visible = True  # which takes it from those that wait
+        else:
+            self._waiting.remove(layer)
 
 
 def _take_off(text: Any, _: object = None) -> None:
