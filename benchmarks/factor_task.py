@@ -35,6 +35,8 @@ class Case:
         Distance of the cage's atoms from its centre [px].
     shift_sd_px : float
         Standard deviation of the shifts [px].
+    displacement_px : float
+        Largest displacement of the central atom against its cage [px].
     shift_prior_px : float, optional
         The one that the analysis expects [px]; the same if not given.
     epochs : int, optional
@@ -53,6 +55,7 @@ class Case:
     sigma_px: float = 2.7
     half_diagonal_px: float = 14.0
     shift_sd_px: float = 2.0
+    displacement_px: float = 2.0
     shift_prior_px: float | None = None
     epochs: int | None = None
     electrons: float | None = None
@@ -75,6 +78,7 @@ class Case:
             count=self.patches,
             noise=self.noise,
             shift_sd_px=self.shift_sd_px,
+            displacement_range_px=(-self.displacement_px, self.displacement_px),
             motif=self.motif,
             electrons=self.electrons,
             background=self.background,

@@ -31,6 +31,15 @@ LEAST = {"shift_sd": 0.95, "central_sd": 0.95, "r2_intensity": 0.99, "r2_displac
 
 def sweep(case: Case) -> dict[str, Case]:
     """Other noise, geometry, numbers and priors: nothing may be tuned to the one case."""
+    small = replace(
+        case,
+        patches=300,
+        patch_size_px=13,
+        half_diagonal_px=4.55,
+        sigma_px=0.88,
+        shift_sd_px=0.52,
+        displacement_px=0.52,
+    )
     return {
         "noise 2 %": replace(case, noise=0.02),
         "noise 10 %": replace(case, noise=0.1),
@@ -45,6 +54,10 @@ def sweep(case: Case) -> dict[str, Case]:
         "patches of 30 px": replace(
             case, patch_size_px=30, half_diagonal_px=10.5, sigma_px=2.0, shift_sd_px=1.5
         ),
+        "300 patches of 13 px": small,
+        "300 patches of 13 px, seed 1": replace(small, seed=1),
+        "300 patches of 13 px, seed 2": replace(small, seed=2),
+        "1,000 patches of 13 px, seed 2": replace(small, patches=1000, seed=2),
         "patches of 55 px": replace(case, patch_size_px=55, half_diagonal_px=19.0, sigma_px=3.7),
         "250 patches": replace(case, patches=250),
         "1,000 patches": replace(case, patches=1000),

@@ -212,7 +212,9 @@ def analyse_spectra(
         spectra = weighted(spectra, noise)
         if resume is None:
             model = _new_model(spectra, config, band_limit).to(device)
-            training = SpectraTraining.of(model, config.train, float(np.median(noise)))
+            training = SpectraTraining.of(
+                model, config.train, float(np.median(noise)), len(spectra)
+            )
         else:
             training = _resumed(resume, len(spectra), device)
             model = training.model

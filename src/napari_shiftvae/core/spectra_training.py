@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # A first part of the training in which information is dear puts what spectra have in common into
 # as few latents as will do; all at once, two of them share one factor and stay so.
 DEAR, DEAR_PART, CHEAPER = 20.0, 0.3, 3.0
+# Times those of images by default: the cleanest spectra ask most of the decoder.
+EPOCHS = 2
 MOST_IN_BATCH = 65_536
 
 
@@ -49,8 +51,12 @@ class SpectraTraining:
     epochs: int = 0
 
     @classmethod
-    def of(cls, model: ShiftVAE, config: TrainConfig, noise_sigma: float) -> SpectraTraining:
-        """Begin."""
+    def of(
+        cls, model: ShiftVAE, config: TrainConfig, noise_sigma: float, count: int
+    ) -> SpectraTraining:
+        """Begin, with the number of spectra."""
+        if config.epochs is None:
+            config = replace(config, epochs=EPOCHS * config.epochs_for(count))
         state = start(model, config)
         return cls(model=model, state=state, config=config, noise_sigma=noise_sigma)
 

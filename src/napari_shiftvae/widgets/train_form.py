@@ -115,7 +115,8 @@ class TrainForm(QWidget):
             1,
             100_000,
             "How often all patches are gone through. 'auto' takes about 600 steps in all, at least "
-            "20 epochs; where noise drowns the atoms (20 % of their height) 60 do better.",
+            "20 epochs, of spectra twice as many; where noise drowns the atoms (20 % of their "
+            "height) 60 do better.",
             auto=True,
         )
         self.batch_size = whole(2, 65_536, "How many patches the model sees at a time.")
