@@ -1,6 +1,7 @@
 """How the noise depends on intensity is found from residuals of known noise."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,3 +102,20 @@ def test_a_law_is_nowhere_negative_and_constant_where_nothing_was_seen(windows):
     assert (found > 0).all()
     assert found[2] == found[3]
     assert found[0] == law.relative(torch.tensor(law.lowest))
+
+
+def test_windows_with_a_noise_of_their_own_share_the_law(windows):
+    """A hundred times more noise in some than in others, and the same dependence on intensity."""
+    own = np.geomspace(0.1, 10, COUNT)[:, None, None]
+    weighted = SimpleNamespace(scale=windows.scale, offset=windows.offset, weight=1 / own)
+    pattern = windows.gather()
+    variance = 0.05 * (pattern.numpy() + 5)
+    noise = np.random.default_rng(0).normal(size=variance.shape) * np.sqrt(own * variance)
+    rows, law = torch.arange(COUNT), None
+    for _ in range(3):
+        sums = NoiseSums()
+        residual = torch.from_numpy(noise).float().flatten(1)
+        sums.add(weighted, rows, pattern.flatten(1), residual, before=law)
+        law = sums.law()
+    found = law.relative(pattern)
+    np.testing.assert_allclose(found / found.mean(), variance / variance.mean(), rtol=0.08)

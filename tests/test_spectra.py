@@ -296,3 +296,14 @@ def test_files_of_spectra_and_of_images_are_told_apart(run, tmp_path):
     path = save_run(replace(run, image=image), tmp_path / "other")
     with pytest.raises(InputError, match="not one row for each pixel"):
         load_spectra(path)
+
+
+def test_counted_electrons_are_weighed_point_by_point(task):
+    """Points on a peak have more noise than those beside it: least squares say 1.5 times too little
+    here."""
+    u = (task.axis - task.centre[:, None]) / task.width[:, None]
+    counts = np.random.default_rng(1).poisson(100 * (0.1 + np.exp(-0.5 * u**2)))
+    config = AnalysisConfig(train=TrainConfig(epochs=80))
+    run = finish(analyse_spectra(counts.reshape(*SHAPE, -1), 2, config, axis_scale=task.step))
+    error = run.atoms["shift"].to_numpy() - (task.centre - task.centre.mean())
+    assert rms(error / run.atoms["shift_sd"]) == pytest.approx(1, abs=0.2)

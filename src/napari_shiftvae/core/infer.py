@@ -18,6 +18,7 @@ from napari_shiftvae.core.windows import Windows, prior_centre
 BATCH = 512
 ITERATIONS = 20  # twelve left patches short of the maximum; most stop long before
 CONVERGED = 3e-4  # of a prior standard deviation
+ROUNDS_WITH_WEIGHTS = 4  # noise of each window and law of all are found in turns
 LARGEST_STEP = 0.5  # prior standard deviations
 
 
@@ -141,7 +142,7 @@ def refine(
     torch.Size([32, 4, 4])
     """
     fit = yield from _at_maximum(model, patches, fit)
-    law = _law(model, patches, fit) if uneven and patches.weight is None else None
+    law = _law(model, patches, fit) if uneven else None
     if law is not None:
         fit = yield from _at_maximum(model, patches, replace(fit, noise=law))
     parameters = fit.covariance.shape[1]
@@ -181,15 +182,20 @@ def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, 
 @torch.no_grad()
 def _law(model: ShiftVAE, patches: Windows, fit: Fit) -> NoiseLaw | None:
     """How the noise depends on intensity, from the residuals of a fit."""
-    sums = NoiseSums()
-    for rows in batches(len(patches)):
-        pattern = model.decode(fit.content[rows], fit.pose[rows])
-        residual = patches.gather(rows.numpy()).to(pattern) - pattern
-        counts = on_device(patches.weigh(rows), pattern.device)
-        if counts is not None:
-            residual = residual.masked_fill(~counts, torch.nan)
-        sums.add(patches, rows, pattern.flatten(1), residual.flatten(1))
-    return sums.law()
+    law = None
+    for _ in range(1 if patches.weight is None else ROUNDS_WITH_WEIGHTS):
+        sums = NoiseSums()
+        for rows in batches(len(patches)):
+            pattern = model.decode(fit.content[rows], fit.pose[rows])
+            residual = patches.gather(rows.numpy()).to(pattern) - pattern
+            counts = on_device(patches.weigh(rows), pattern.device)
+            if counts is not None and counts.dtype == torch.bool:
+                residual = residual.masked_fill(~counts, torch.nan)
+            sums.add(patches, rows, pattern.flatten(1), residual.flatten(1), before=law)
+        law = sums.law()
+        if law is None:
+            break
+    return law
 
 
 def _maximise(

@@ -51,7 +51,9 @@ class NoiseLaw:
         By the decoded patterns (B, *W) of some windows; one on average.
         """
         gain, offset = _common(patches, rows, pattern)
-        own = gain * self.relative(gain * pattern.flatten(1) + offset).rsqrt()
+        own = self.relative(gain * pattern.flatten(1) + offset).rsqrt()
+        if patches.weight is None:  # windows with weights have a noise of their own
+            own = gain * own
         return own if root is None else root * own
 
 
@@ -63,12 +65,29 @@ class NoiseSums:
         self.count, self.square = np.zeros(size), np.zeros(size)
         self.scales: list[Tensor] = []
 
-    def add(self, patches: Windows, rows: Tensor, pattern: Tensor, residual: Tensor) -> None:
-        """Count in residuals (B, M) of decoded patterns (B, M); NaN where a pixel is masked."""
+    def add(
+        self,
+        patches: Windows,
+        rows: Tensor,
+        pattern: Tensor,
+        residual: Tensor,
+        *,
+        before: NoiseLaw | None = None,
+    ) -> None:
+        """Count in residuals (B, M) of decoded patterns (B, M); NaN where a pixel is masked.
+
+        Where windows have weights, and so a noise of their own, it is divided out; a law that was
+        found before tells it from what depends on intensity.
+        """
         gain, offset = _common(patches, rows, pattern)
-        self.scales.append(gain.square().cpu())
-        place = ((gain * pattern + offset + REACH) / STEP).long().flatten()
-        square = (gain * residual).square().flatten()
+        intensity = gain * pattern + offset
+        square = (gain * residual).square()
+        if patches.weight is None:
+            self.scales.append(gain.square().cpu())
+        else:
+            even = square if before is None else square / before.relative(intensity)
+            square = square / even.mean(dim=1, keepdim=True)
+        place, square = ((intensity + REACH) / STEP).long().flatten(), square.flatten()
         known = square.isfinite() & (place >= 0) & (place < len(self.count))
         place, square = place[known].cpu(), square[known].cpu().double()
         self.count += torch.bincount(place, minlength=len(self.count)).numpy()
@@ -89,8 +108,10 @@ class NoiseSums:
             relative = np.maximum(powers @ found, FLOOR)
         average = np.average(relative, weights=count)
         spread = np.sqrt(np.average((relative - average) ** 2, weights=count))
-        scales = torch.cat(self.scales)
-        unlike = float(scales.std(correction=0) / scales.mean())
+        unlike = 0.0
+        if self.scales:
+            scales = torch.cat(self.scales)
+            unlike = float(scales.std(correction=0) / scales.mean())
         if not max(spread / average, unlike) > EVEN:
             return None
         return NoiseLaw(
