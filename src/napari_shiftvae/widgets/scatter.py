@@ -53,7 +53,7 @@ class LatentScatter(pg.PlotWidget):
             "Shift: add to the selection); click one to select it, double-click to go there. "
             "The wheel zooms, the middle button pans, 'A' in the corner shows all."
         )
-        self.plotItem.layout.setContentsMargins(1, 1, 1, 6)  # or the label below lost its "_"
+        self.plotItem.layout.setContentsMargins(1, 6, 1, 6)  # or the labels at its ends are cut
         for side in ("left", "bottom"):
             self.getAxis(side).enableAutoSIPrefix(False)  # which writes 0.2 px as 200 (x0.001)
         # what 'A' shows: the dots drawn may be those in view only
