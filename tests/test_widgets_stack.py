@@ -295,13 +295,14 @@ def test_selection_and_classes_of_a_frame(qtbot, dock) -> None:
     assert atoms.selected_data == {2, 3}
     dock.fields.model_layers.click()
     qtbot.waitUntil(lambda: "movie residual" in dock._viewer.layers, timeout=WAIT_MS)
+    residual = dock._viewer.layers["movie residual"]
     run = dock.session.run
     classed = replace(run, atoms=run.atoms.assign(**{"class": 0}))
     dock.overlay.runs.replace(run, classed)
     dock.session.replace_run(classed)
     wait_frame(qtbot, dock, 0)
     assert atoms.selected_data == set()
-    assert "movie residual" not in dock._viewer.layers  # it told of the frame before
+    assert residual not in dock._viewer.layers  # it told of the frame before
     assert "class" not in dock.session.run.atoms
     wait_frame(qtbot, dock, 1)
     assert dock.session.run is classed
