@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -132,6 +132,9 @@ def arrays(draw):
 
 
 @given(data=arrays())
+@example(data=np.array([[1.0, np.inf], [-np.inf, 3.0]]))
+@example(data=np.array([[True, False], [False, True]]))
+@example(data=np.arange(12, dtype=">u2").reshape(3, 4)[:, ::-2])
 @settings(max_examples=300, deadline=None)
 def test_any_array_is_an_image_or_refused_in_one_sentence(data) -> None:
     before = data.tobytes()
@@ -161,6 +164,7 @@ coordinate = st.one_of(
     size=st.integers(-3, 90),
     mask=st.tuples(st.integers(0, 63), st.integers(0, 63), st.integers(0, 20)),
 )
+@example(picks=[(20.0, 30.0), (20.0, 30.0), (40.0, 40.0), (20.0, 30.0)], size=8, mask=(0, 0, 0))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_positions_are_kept_each_with_a_patch_or_a_reason(picks, size, mask) -> None:
     image = NOISE.astype(np.float32)
