@@ -199,12 +199,19 @@ def test_the_decoder_tells_the_displacement_of_each_latent():
         decoded_displacement(run.model, z[:, :1])
 
 
-def test_a_model_of_both_sublattices_gives_walls_and_magnitude():
-    """Atoms like the central one, at the border of its patch, do not draw its cage along."""
+@pytest.mark.parametrize(("epochs", "most"), [(None, 1.2), (150, 1.4)])
+def test_a_model_of_both_sublattices_gives_walls_and_magnitude(epochs, most):
+    """Atoms like the central one, at the border of its patch, do not draw its cage along.
+
+    Errors are those that are stated; a long training does not make the model follow the noise (its
+    errors were up to 2.6 times what it stated).
+    """
     simulation = perovskite(rng=np.random.default_rng(31), rotation_rad=ROTATION)
     truth, is_b = columns(simulation)
     start = truth + np.random.default_rng(31).uniform(-0.7, 0.7, truth.shape)
-    config = AnalysisConfig(separation_px=simulation.separation_px, train=TrainConfig(epochs=150))
+    config = AnalysisConfig(
+        separation_px=simulation.separation_px, train=TrainConfig(epochs=epochs)
+    )
     image = MicroscopeImage(data=simulation.image, name="made")
     run = finish(analyse(image, config, positions_yx=start))
     field = read_out(run, Options(), sublattice=np.where(is_b, "B", "A").astype(object)).field
@@ -217,6 +224,8 @@ def test_a_model_of_both_sublattices_gives_walls_and_magnitude():
         deep = own & np.isfinite(found) & (np.abs(ideal) > 0.97 * POLAR_PX)
         sign = np.sign(ideal[deep])
         assert (found[deep] @ sign) / (ideal[deep] @ sign) == pytest.approx(1, abs=0.03)
+        error = (field.yx_px - exact)[deep] / field.sd_yx_px[deep]
+        assert 0.8 < error[:, 0].std() < most  # y is the polar axis
     known = is_b & np.isfinite(found) & np.isfinite(ideal)
     is_walls = walls(truth[is_b], np.where(known, found, np.nan)[is_b])
     are_walls = walls(truth[is_b], np.where(known, ideal, np.nan)[is_b])

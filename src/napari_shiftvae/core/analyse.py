@@ -19,16 +19,17 @@ from napari_shiftvae.core.finding import find_picks, patch_size_for
 from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.given import Told, given_names, some_patches, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
-from napari_shiftvae.core.infer import encode, refine
+from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.paused import pause, resumed
+from napari_shiftvae.core.polish import polish
 from napari_shiftvae.core.progress import Clock, Progress, finish
 from napari_shiftvae.core.runs import Run, Training
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.smooth_refine import refine_together
-from napari_shiftvae.core.smoothness import neighbourhood
+from napari_shiftvae.core.smoothness import Neighbourhood, neighbourhood
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import TrainReport, start, train
 
@@ -161,26 +162,7 @@ def _analyse(
     training = training.held()
     with clock.time("refine"):
         yield Progress(stage="refine", fraction=0.0, message="Encoding all patches")
-        fit = encode(model.eval(), patches)
-        if config.refine:
-            for done, result in enumerate(refine(model, patches, fit)):
-                fit = result or fit
-                yield Progress(
-                    stage="refine",
-                    fraction=min(1.0, done * 512 / len(patches)),
-                    message="Refining shifts and latents",
-                )
-        if config.refine and neighbours is not None:
-            for result in refine_together(
-                model,
-                patches,
-                fit,
-                neighbours,
-                smoothness=config.train.smoothness,
-                edge_preserving=config.train.edge_preserving,
-            ):
-                fit = result or fit
-                yield Progress(stage="refine", fraction=1.0, message="Refining with neighbours")
+        fit = yield from _fitted(model.eval(), patches, config, neighbours)
         classes = class_of(model, fit, known) if model.config.classes else None
         fit = fix_gauge(model, patches, fit, dark=config.dark)
     with clock.time("fields"):
@@ -207,6 +189,40 @@ def _analyse(
         _ = run.maps
     clock.total()
     return run
+
+
+def _fitted(
+    model: ShiftVAE, patches: Patches, config: AnalysisConfig, neighbours: Neighbourhood | None
+) -> Generator[Progress, str | None, Fit]:
+    """Return the posterior of all patches; the decoder is polished on the way."""
+    fit = encode(model, patches)
+    if not config.refine:
+        return fit
+    # Neighbours would move the latents away from where the decoder was polished; where classes are
+    # learned, what tells them apart is left as it was learned.
+    if neighbours is None and not model.config.classes:
+        for result in polish(model, patches, fit):
+            fit = result or fit
+            yield Progress(stage="refine", fraction=0.0, message="Polishing the patterns")
+    for done, result in enumerate(refine(model, patches, fit)):
+        fit = result or fit
+        yield Progress(
+            stage="refine",
+            fraction=min(1.0, done * 512 / len(patches)),
+            message="Refining shifts and latents",
+        )
+    if neighbours is not None:
+        for result in refine_together(
+            model,
+            patches,
+            fit,
+            neighbours,
+            smoothness=config.train.smoothness,
+            edge_preserving=config.train.edge_preserving,
+        ):
+            fit = result or fit
+            yield Progress(stage="refine", fraction=1.0, message="Refining with neighbours")
+    return fit
 
 
 def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig) -> AnalysisConfig:

@@ -72,7 +72,9 @@ class _Fourier(nn.Module):
 
     def forward(self, z: Tensor, shift: Tensor, turn: Tensor | None = None) -> Tensor:
         """Patterns (B, *W) of contents (B, K + C), moved by shifts (B, D) [px]."""
-        c = self._coefficients(self.net(z))
+        return self._summed(self._coefficients(self.net(z)), shift, turn)
+
+    def _summed(self, c: tuple[Tensor, Tensor], shift: Tensor, turn: Tensor | None) -> Tensor:
         if turn is not None:
             return self._turned([c], shift, turn)[:, 0]
         return self._evaluate(self._moved(c, shift))
@@ -179,6 +181,7 @@ class FourierDecoder(_Fourier):
         self.wave_x: Tensor
         self.basis_y: Tensor
         self.basis_x: Tensor
+        self.fade: Tensor
         self.pixel: Tensor
         self.kept: Tensor
         self.register_buffer("wave_y", step * ky, persistent=False)
@@ -235,3 +238,47 @@ class FourierDecoder(_Fourier):
         rows = left.permute(0, 1, 3, 2).flatten(1, 2)  # (B, S P, 2 K)
         turned: Tensor = (rows @ right).unflatten(1, (len(series), self.size))
         return turned
+
+    @property
+    def share(self) -> Tensor:
+        """One over the sum of squares of each wave in the box, (2, Y, X)."""
+        share = torch.full_like(self.fade, 2 / math.ceil(self.box_factor * self.size) ** 2)
+        share[:, 0] /= 2  # waves along +y and -y are the same there
+        return share.expand(2, -1, -1)
+
+    @property
+    def coefficients_in_view(self) -> float:
+        """How many independent coefficients the pixels of a window tell."""
+        return 0.5 * self.size**2 * float((self.share * (self.fade > 0)).sum())
+
+    def slope_of_output(
+        self, z: Tensor, shift: Tensor, turn: Tensor | None, x: Tensor, counts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Where the coefficients should go so that patterns come nearer to windows (B, P, P).
+
+        Returns
+        -------
+        hidden : (B, H + 1) tensor
+            What the output layer sees, and ones for its bias.
+        slope : (B, F) tensor
+            Slope of half the sum of squares, of the pixels that count, by each, downwards.
+        """
+        hidden: Tensor = self.net[:-1](z)
+        with torch.enable_grad():
+            c = [
+                part.detach().requires_grad_() for part in self._coefficients(self.net[-1](hidden))
+            ]
+            pattern = self._summed((c[0], c[1]), shift, turn)
+            residual = x - pattern if counts is None else (x - pattern) * counts
+            half = 0.5 * residual.square().sum()
+            slope = -torch.stack(torch.autograd.grad(half, c), 1)
+        return torch.cat([hidden, torch.ones_like(hidden[:, :1])], 1), slope.flatten(1)
+
+    def add_to_output(self, change: Tensor) -> None:
+        """Let coefficients change by the hidden features times a matrix (H + 1, F)."""
+        fade = self.fade.expand(2, *self.fade.shape).flatten()
+        change = torch.where(fade > 0, change / fade.clamp(min=1e-9), 0.0)
+        weight, bias = self.net[-1].parameters()
+        with torch.no_grad():
+            weight.add_(change[:-1].T)
+            bias.add_(change[-1])

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ ITERATIONS = 20  # twelve left patches short of the maximum; most stop long befo
 CONVERGED = 3e-4  # of a prior standard deviation
 ROUNDS_WITH_WEIGHTS = 4  # noise of each window and law of all are found in turns
 LARGEST_STEP = 0.5  # prior standard deviations
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +103,7 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
         )
 
     with torch.no_grad():
-        return _joined(list(_piecewise(read, len(patches))))
+        return _joined(list(piecewise(read, len(patches))))
 
 
 def refine(
@@ -163,7 +166,7 @@ def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, 
     def move(rows: Tensor) -> Fit:
         with torch.no_grad():
             start = torch.cat([fit.pose[rows], fit.z[rows]], dim=1)
-            at, curvature, mean_square = _maximise(model, patches, rows, start, fit.noise)
+            at, curvature, mean_square = maximise(model, patches, rows, start, fit.noise)
         return Fit(
             z=at[:, dims:],
             pose=at[:, :dims],
@@ -173,7 +176,7 @@ def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, 
             noise=fit.noise,
         )
 
-    for piece in _piecewise(move, len(patches)):
+    for piece in piecewise(move, len(patches)):
         pieces.append(piece)
         yield None
     return _joined(pieces)
@@ -198,8 +201,8 @@ def _law(model: ShiftVAE, patches: Windows, fit: Fit) -> NoiseLaw | None:
     return law
 
 
-def _maximise(
-    model: ShiftVAE, patches: Windows, rows: Tensor, start: Tensor, law: NoiseLaw | None
+def maximise(
+    model: ShiftVAE, patches: Windows, rows: Tensor, start: Tensor, law: NoiseLaw | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Maximum a posteriori (B, A + K), products of derivatives, and mean square residuals."""
     device, dims = model.variance.device, model.config.pose_dim
@@ -282,7 +285,7 @@ def batches(count: int) -> list[Tensor]:
     return list(torch.tensor_split(torch.arange(count), tuple(range(BATCH, count, BATCH))))
 
 
-def _piecewise(work: Callable[[Tensor], Fit], count: int) -> Iterator[Fit]:
+def piecewise(work: Callable[[Tensor], T], count: int) -> Iterator[T]:
     """Do work on row numbers 0 to `count`, in pieces that are halved where memory runs out."""
     size, done = BATCH, 0
     while done < count:

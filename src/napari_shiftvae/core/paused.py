@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
-from napari_shiftvae.core.runs import Run, Training, kept_buffers
+from napari_shiftvae.core.runs import POLISHED, Run, Training, kept_buffers
 from napari_shiftvae.core.train import TrainConfig, TrainState, start
 
 __all__ = ["check_paused", "pause", "paused", "resumed", "taken_up"]
@@ -82,7 +82,12 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
     """
     if not {*NUMBERS, *BATCHES, "plateau"} <= set(tensors):
         return False
-    expected = {f"buffers.{name}": value for name, value in kept_buffers(model).items()}
+    expected = {
+        f"buffers.{name}": value
+        for name, value in kept_buffers(model).items()
+        # files of earlier versions have no second output layer
+        if f"buffers.{name}" in tensors or not name.startswith(POLISHED)
+    }
     for name, parameter in model.named_parameters():
         if f"steps.{name}" in tensors:  # a parameter that was never used has none
             expected |= {f"moments.{name}.{key}": parameter for key in MOMENTS}

@@ -64,9 +64,9 @@ def against_cage(
     The gauge of a run leaves a constant open: the mean central atom of all patches counts as
     undisplaced, and every sublattice has its own. It is taken off here, and stated.
 
-    The cage is where the nearest neighbours in the patch are. A decoder that has not learned long
-    enough blurs opposite domains into each other, which makes displacements too small: by 2 to 5 %
-    after the default number of epochs, by 0 to 3 % after 150 (benchmarks/fields.py).
+    The cage is where the nearest neighbours in the patch are. Prior and decoder draw opposite
+    domains together a little, which makes displacements too small by 0 to 3 %
+    (benchmarks/fields.py).
 
     Parameters
     ----------
@@ -129,7 +129,9 @@ def against_cage(
     )
 
 
-def polar_deviation(posterior_sd_yx_px: ArrayLike, latent_dim: int) -> Floats:
+def polar_deviation(
+    posterior_sd_yx_px: ArrayLike, latent_dim: int, *, sublattice: ArrayLike | None = None
+) -> Floats:
     """Standard deviation of central atoms against their cages, the decoder's own error included.
 
     The posterior holds what the noise of one patch does with the latents. It knows of no error
@@ -142,6 +144,9 @@ def polar_deviation(posterior_sd_yx_px: ArrayLike, latent_dim: int) -> Floats:
         ``polar_y_sd_px, polar_x_sd_px`` of the table of atoms; NaN where not known.
     latent_dim : int
         Number of latents.
+    sublattice : (N,) array-like, optional
+        Sublattice of each atom, whose patterns are learned from its own patches; all are of one by
+        default.
 
     Returns
     -------
@@ -154,12 +159,14 @@ def polar_deviation(posterior_sd_yx_px: ArrayLike, latent_dim: int) -> Floats:
     array([0.1005, 0.01  ])
     """
     sd = np.asarray(posterior_sd_yx_px, dtype=np.float64).reshape(-1, 2)
-    known = np.isfinite(sd).all(axis=1)
-    if not known.any():
-        return sd
-    free = float(np.median(sd[known], axis=0).max())
-    decoder_sd = free * float(np.sqrt((latent_dim + 1) / known.sum()))
-    return np.asarray(np.hypot(sd, decoder_sd))
+    kind = np.full(len(sd), "") if sublattice is None else np.asarray(sublattice).astype(str)
+    decoder_sd = np.zeros(len(sd))
+    for name in np.unique(kind):
+        known = (kind == name) & np.isfinite(sd).all(axis=1)
+        if known.any():
+            free = float(np.median(sd[known], axis=0).max())
+            decoder_sd[kind == name] = free * np.sqrt((latent_dim + 1) / known.sum())
+    return np.asarray(np.hypot(sd, decoder_sd[:, None]))
 
 
 def against_neighbours(

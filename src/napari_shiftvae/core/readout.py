@@ -168,11 +168,11 @@ def _positions(run: Run, position: Position) -> tuple[Floats, Floats]:
     return run.picks_yx + shift, _columns(run, "shift_y_sd_px", "shift_x_sd_px")
 
 
-def _polar_sd(run: Run) -> Floats:
+def _polar_sd(run: Run, sublattice: NDArray[np.object_] | None) -> Floats:
     """Standard deviations of central atoms against their cages, (N, 2) [px]."""
     if "polar_y_sd_px" in run.atoms:
         sd = _columns(run, "polar_y_sd_px", "polar_x_sd_px")
-        return polar_deviation(sd, run.model.config.latent_dim)
+        return polar_deviation(sd, run.model.config.latent_dim, sublattice=sublattice)
     # a file of an earlier version: as if the two were independent, which is on the safe side
     return np.hypot(*(_positions(run, which)[1] for which in get_args(Position)))
 
@@ -230,7 +230,7 @@ def _vectors(
             start_yx=run.picks_yx, yx_px=positions - run.picks_yx, sd_yx_px=sd, sentence=sentence
         )
     if options.vectors == "polar displacement in the cage":
-        sd = _known(_polar_sd(run))
+        sd = _known(_polar_sd(run, sublattice))
         found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
         positions = cage
     elif options.vectors == "polar displacement between sublattices":

@@ -23,6 +23,8 @@ from napari_shiftvae.core.positions import with_nm
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.train import TrainState
 
+POLISHED = "decoder.net.4."  # the output layer of Fourier decoders, as `polish` changes it
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
@@ -73,8 +75,8 @@ class Training:
     noise_sigma : float
         By the power spectrum, in normalised intensity.
     buffers : dict of str to tensor
-        Noise variance and gauge of the model between two steps; what follows the training
-        changes them.
+        Noise variance, gauge and output layer of the model between two steps; what follows the
+        training changes them.
     goals : tuple of int
         Epochs at which it was at its end before it was given more of them.
     """
@@ -100,8 +102,8 @@ class Training:
 
 
 def kept_buffers(model: ShiftVAE) -> dict[str, torch.Tensor]:
-    """Buffers that are kept in files: noise variance, gauge, and what belongs to it."""
-    weights = {name for name, _ in model.named_parameters()}
+    """What follows the training changes: noise variance, gauge, and the polished output layer."""
+    weights = {name for name, _ in model.named_parameters() if not name.startswith(POLISHED)}
     return {name: value for name, value in model.state_dict().items() if name not in weights}
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_shiftvae.core.adam import Adam
 from napari_shiftvae.core.bound import judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
+from napari_shiftvae.core.decoders import lean_to_prior
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import given_of, on_device
 from napari_shiftvae.core.model import Encoded, ShiftVAE
@@ -92,6 +93,7 @@ class TrainState:
     generator: torch.Generator
     step: int = 0
     seconds: float = 0.0
+    learned_from: int = 0  # patches
     order: list[torch.Tensor] = field(default_factory=list)
     plateau: Plateau = field(default_factory=Plateau)
     validation: float = math.nan
@@ -196,6 +198,7 @@ def _training(
     count = len(patches)
     batch, epochs = config.batch_for(count), config.epochs_for(count)
     learn, judge = hold_out(count, config.validation, config.seed)
+    state.learned_from = len(learn)
     steps_per_epoch = math.ceil(len(learn) / batch)
     total = (config.patience and state.total) or epochs * steps_per_epoch
     device = model.variance.device
@@ -314,6 +317,11 @@ def _step(
     )
     state.optimiser.clear()
     (found.loss + found.wrong + extra).backward()
+    # The coordinate decoder's features have to be sharp in the image; spectra and classes change
+    # more with the latents: peaks ten times as wide as others missed the bound.
+    smooth = model.config.decoder == "fourier" and model.config.dimensions == 2
+    if smooth and not model.config.classes:
+        lean_to_prior(model.decoder.net, state.learned_from)
     state.optimiser.step(_rate(state, total, config) * config.learning_rate)
     bound = found.loss + (1 - price) * config.kl_content * found.kl_content
     numbers = [bound, found.mean_square, found.kl_pose, *found.kl_latents]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from napari_shiftvae.core.errors import InputError
 
 STEPS_BY_DEFAULT = 600
+FEW_PATCHES, STEPS_OF_FEW = 1000, 1000
 MOST_STEPS = 4000  # by default; of a hundred thousand patches, each need not be seen 20 times
 FEWEST_PATCHES = 16
 
@@ -19,9 +20,9 @@ class TrainConfig:
     Parameters
     ----------
     epochs : int, optional
-        Passes over all patches; by default as many as make about 600 steps, from 20 to 400 (fewer
-        than 20 where 4,000 steps are over before), and three times as many where `patience` may end
-        them.
+        Passes over all patches; by default as many as make about 600 steps, or 1,000 of fewer than
+        1,000 patches, from 20 to 400 (fewer than 20 where 4,000 steps are over before), and three
+        times as many where `patience` may end them.
     batch_size : int
         Patches in one step; fewer are taken where there are less than eight times as many.
     learning_rate : float
@@ -92,4 +93,5 @@ class TrainConfig:
         steps = math.ceil(count / self.batch_for(count))
         longest = 3 if self.patience else 1
         fewest = min(20, math.ceil(MOST_STEPS / steps))
-        return longest * min(400, max(fewest, math.ceil(STEPS_BY_DEFAULT / steps)))
+        wanted = STEPS_OF_FEW if count < FEW_PATCHES else STEPS_BY_DEFAULT
+        return longest * min(400, max(fewest, math.ceil(wanted / steps)))

@@ -114,9 +114,9 @@ class TrainForm(QWidget):
         self.epochs = whole(
             1,
             100_000,
-            "How often all patches are gone through. 'auto' takes about 600 steps in all, at least "
-            "20 epochs, of spectra twice as many; where noise drowns the atoms (20 % of their "
-            "height) 60 do better.",
+            "How often all patches are gone through. 'auto' takes about 600 steps in all, 1,000 "
+            "of fewer than 1,000 patches, at least 20 epochs, of spectra twice as many; where "
+            "noise drowns the atoms (20 % of their height) 60 do better.",
             auto=True,
         )
         self.batch_size = whole(2, 65_536, "How many patches the model sees at a time.")
