@@ -23,8 +23,8 @@ from napari_shiftvae.core.train import TrainConfig
 PIXEL_NM = 0.015
 
 
-def simulated(seed):
-    return perovskite(rng=np.random.default_rng(seed), shape=(200, 200))
+def simulated(seed, side=200):
+    return perovskite(rng=np.random.default_rng(seed), shape=(side, side))
 
 
 def as_image(pixels, name="made", pixel_nm=PIXEL_NM):
@@ -66,7 +66,11 @@ def test_same_image_gives_the_same_numbers(run, first):
         np.testing.assert_allclose(again.atoms[name], run.atoms[name], atol=0.1 * sd)
 
 
-def test_other_image_is_read_as_well_as_by_its_own_model(run, run_file, second):
+def test_other_image_is_read_as_well_as_by_its_own_model(run, second, tmp_path):
+    """From 220 atoms on; of a hundred, a model learns their own noise, too."""
+    larger = as_image(simulated(0, side=280).image)
+    run = finish(analyse(larger, run.config))
+    run_file = save_run(run, tmp_path / "larger.shiftvae")
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     image = as_image(second.image, "second")
     made = finish(encode_image(load_run(run_file), image))

@@ -79,10 +79,12 @@ def test_small_and_large_patches_odd_and_even_and_few(size, count):
 def test_units_of_intensity_do_not_matter(unit):
     task = made(16, 80)
     plain, other = (
-        analysed(task.patches * np.float32(one), epochs=3).atoms.select_dtypes("number").to_numpy()
+        analysed(task.patches * np.float32(one), epochs=20).atoms.select_dtypes("number")
         for one in (1.0, unit)
     )
-    np.testing.assert_allclose(other, plain, atol=1e-3)
+    for name in plain:  # rounding, within a small part of what noise does
+        atol = 0.03 * plain[f"{name}_sd"].min() if name in {"z1", "z2"} else 1e-3
+        np.testing.assert_allclose(other[name], plain[name], atol=atol, err_msg=name)
 
 
 def test_noise_of_counted_electrons_is_weighed_and_stated():

@@ -205,6 +205,7 @@ def test_the_pattern_follows_the_handle(qtbot, dock) -> None:
     first = card.model.pixels.copy()
     x, y = handle.pos()
     z = latents(dock)[dock.session.run.used]
+    np.testing.assert_allclose((x, y), z.mean(axis=0))
     there = z[z[:, 0].argmax()]
     draw(qtbot, dock, np.linspace((x, y), there, 6))
     np.testing.assert_allclose(tuple(handle.pos()), there, atol=0.05)
@@ -324,9 +325,9 @@ def test_a_conditional_model_is_trained_of_classes_handed_over(qtbot, dock) -> N
     from napari_shiftvae.core.manifold import decode
 
     dock.explore.drag.click()
-    at_zero = dock.explore.card.model.pixels
-    np.testing.assert_allclose(at_zero, decode(run, (0, 0), "class 1")[0], atol=1e-5)
-    assert not np.allclose(at_zero, decode(run, (0, 0), "class 0")[0], atol=1e-2)
+    here, shown = tuple(dock.explore.scatter.handle.pos()), dock.explore.card.model.pixels
+    np.testing.assert_allclose(shown, decode(run, here, "class 1")[0], atol=1e-5)
+    assert not np.allclose(shown, decode(run, here, "class 0")[0], atol=1e-2)
 
 
 def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
@@ -411,8 +412,10 @@ def test_a_dock_that_is_closed_gives_colours_back_and_lets_go(qtbot, make_napari
     widget.explore.colour.setCurrentText("residual")
     assert len(np.unique(atoms.face_color, axis=0)) > 10
     assert has_dock(viewer)
-    with qtbot.waitSignal(widget.destroyed, timeout=WAIT_MS):
-        frame.destroyOnClose()  # as the cross in its corner does
+    gone: list[object] = []
+    widget.destroyed.connect(lambda *_: gone.append(True))
+    frame.destroyOnClose()  # as the cross in its corner does
+    qtbot.waitUntil(lambda: bool(gone), timeout=WAIT_MS)
     np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
     assert not has_dock(viewer)
 

@@ -1,10 +1,11 @@
 """What counts as shift and what as content: the gauges that make two runs comparable.
 
-The likelihood does not change when a latent changes sign or place, nor when a part of the shift
-that depends on the latents, or on nothing, is drawn into the pattern. Here all of these are fixed:
+The likelihood does not change when latents are turned into each other, or one changes sign or place,
+nor when a part of the shift that depends on the latents, or on nothing, is drawn into the pattern.
+Here all of these are fixed:
 
-- latents in falling order of their information (KL from the prior), each rising with the mean
-  intensity of the patch;
+- latents along the axes that diagonalise their spread over their noise, in falling order of their
+  information (KL from the prior), each rising with the mean intensity of the patch;
 - the *cage*, all but the central atom, of every decoded pattern lies as in the mean pattern, so
   the whole pattern's shift is that of the cage, and the central atom moves against it;
 - the central feature of the mean pattern sits at the centre of the window;
@@ -90,7 +91,7 @@ class Reading:
 
 @torch.no_grad()
 def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False) -> Fit:
-    """Fix order and sign of the latents and the origin of the shift, in the model.
+    """Fix axes, order and sign of the latents and the origin of the shift, in the model.
 
     Parameters
     ----------
@@ -107,6 +108,9 @@ def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False
     Fit
         The same posterior in the new gauge.
     """
+    axes = _axes(model, fit)
+    model.gauge.copy_(model.gauge @ axes)
+    fit = _turned(fit, axes)
     kl = latent_information(fit).mean(dim=0)
     order = torch.argsort(kl, descending=True)
     intensity = torch.empty(len(fit), device=fit.z.device)
@@ -120,11 +124,34 @@ def fix_gauge(model: ShiftVAE, patches: Windows, fit: Fit, *, dark: bool = False
     turn = torch.zeros_like(model.gauge)
     turn[order, torch.arange(len(order))] = signs[order]
     model.gauge.copy_(model.gauge @ turn)
-    whole = torch.block_diag(torch.eye(model.config.pose_dim, device=turn.device), turn)
-    turned = replace(fit, z=fit.z @ turn, covariance=whole.T @ fit.covariance @ whole)
+    turned = _turned(fit, turn)
     _fix_origin(model, turned.content, -1.0 if dark else 1.0)
     _fix_mean_turn(model, turned)
     return turned
+
+
+def _axes(model: ShiftVAE, fit: Fit) -> Tensor:
+    """Directions (K, K), in columns, along which latents spread against their noise.
+
+    Latents that tell about as much as each other come out turned by any angle, another one for each
+    seed: neither the prior nor a smooth decoder minds. These axes are the same for all seeds. Where
+    classes are learned, it is the axes along which they are apart that are kept.
+    """
+    latents = model.config.latent_dim
+    if model.config.classes or latents < 2:
+        return torch.eye(latents).to(model.gauge)
+    z = fit.z.double()
+    strength, directions = torch.linalg.eigh(torch.cov(z.T))
+    root = directions @ torch.diag(strength.clamp_min(0).sqrt()) @ directions.T
+    of_latents = fit.covariance[:, fit.pose.shape[1] :, fit.pose.shape[1] :].double()
+    precision = torch.linalg.inv(of_latents).mean(dim=0)
+    return torch.linalg.eigh(root @ precision @ root)[1].to(model.gauge)
+
+
+def _turned(fit: Fit, turn: Tensor) -> Fit:
+    """Posterior of latents in other axes, the columns of an orthogonal matrix (K, K)."""
+    whole = torch.block_diag(torch.eye(fit.pose.shape[1], device=turn.device), turn)
+    return replace(fit, z=fit.z @ turn, covariance=whole.T @ fit.covariance @ whole)
 
 
 def latent_information(fit: Fit) -> Tensor:

@@ -76,7 +76,7 @@ class ShiftVAE(nn.Module):
         self.pose_prior: Tensor
         self.grid: Tensor
         self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("gauge", torch.eye(latents))  # signed permutation of the latents
+        self.register_buffer("gauge", torch.eye(latents))  # orthogonal: axes of the latents
         self.register_buffer("pose_prior", torch.tensor(config.pose_priors), persistent=False)
         self.register_buffer("grid", pixel_grid(config.window), persistent=False)
         # Set by gauge.fix_gauge: mean pattern, its central feature [px], maximum or minimum. Of
@@ -119,7 +119,7 @@ class ShiftVAE(nn.Module):
             mean[:, :pose] * self.pose_prior,
             mean[:, pose:] @ self.gauge,
             log_sd[:, :pose] + self.pose_prior.log(),
-            log_sd[:, pose:] @ self.gauge.abs(),
+            0.5 * ((2 * log_sd[:, pose:]).exp() @ self.gauge.square()).log(),
         )
 
     def placed(self, pose: Tensor) -> tuple[Tensor, Tensor | None]:

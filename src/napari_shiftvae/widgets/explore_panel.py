@@ -40,7 +40,7 @@ class ExplorePanel(QWidget):
         self.drag = button(
             "Drag in latents",
             "Show a handle in the plot; the decoder's pattern follows it. The other latents are "
-            "those of the selected atoms, or zero.",
+            "the mean of the selected atoms, or of all.",
         )
         self.lasso = button(
             "Lasso in image",

@@ -134,13 +134,14 @@ class LatentControl(QObject):
         self._on_handle(x, y)
 
     def _start(self) -> np.ndarray:
-        """Latents (K,) where the handle starts: the mean of the selected atoms, or zero."""
-        run, rows, names = self._session.run, self._selected(), self._names()
-        if run is None or not rows:
+        """Latents (K,) where the handle starts: the mean of the selected atoms, or of all."""
+        run, names = self._session.run, self._names()
+        if run is None:
             return np.zeros(len(names))
-        values = run.atoms[names].to_numpy(dtype=float)[rows]
-        values = values[np.isfinite(values).all(axis=1)]
-        return values.mean(axis=0) if len(values) else np.zeros(len(names))
+        values = run.atoms[names].to_numpy(dtype=float)
+        known = np.isfinite(values).all(axis=1)
+        chosen = np.isin(np.arange(len(values)), self._selected()) & known
+        return values[chosen if chosen.any() else known].mean(axis=0)
 
     def _on_handle(self, x: float, y: float) -> None:
         axes, run = self._axes(), self._session.run
