@@ -1,8 +1,8 @@
 """What counts as shift and what as content: the gauges that make two runs comparable.
 
-The likelihood does not change when latents are turned into each other, or one changes sign or place,
-nor when a part of the shift that depends on the latents, or on nothing, is drawn into the pattern.
-Here all of these are fixed:
+The likelihood does not change when latents are turned into each other, or one changes sign or
+place, nor when a part of the shift that depends on the latents, or on nothing, is drawn into the
+pattern. Here all of these are fixed:
 
 - latents along the axes that diagonalise their spread over their noise, in falling order of their
   information (KL from the prior), each rising with the mean intensity of the patch;
@@ -145,7 +145,8 @@ def _axes(model: ShiftVAE, fit: Fit) -> Tensor:
     root = directions @ torch.diag(strength.clamp_min(0).sqrt()) @ directions.T
     of_latents = fit.covariance[:, fit.pose.shape[1] :, fit.pose.shape[1] :].double()
     precision = torch.linalg.inv(of_latents).mean(dim=0)
-    return torch.linalg.eigh(root @ precision @ root)[1].to(model.gauge)
+    axes: Tensor = torch.linalg.eigh(root @ precision @ root)[1]
+    return axes.to(model.gauge)
 
 
 def _turned(fit: Fit, turn: Tensor) -> Fit:
