@@ -22,6 +22,7 @@ from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.scatter import LatentScatter
 
+EDGE = 0.02  # of their range: so far from the outermost dots the plot still goes
 WAIT_MS = 60_000
 LEFT = Qt.MouseButton.LeftButton
 MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02)
@@ -70,9 +71,9 @@ def layer(viewer: napari.Viewer) -> napari.layers.Points:
 
 def box_around(values: np.ndarray) -> list[tuple[float, float]]:
     """Corners of a box around the lower half of z1."""
-    (x0, y0), (x1, y1) = np.nanmin(values, axis=0) - 0.1, np.nanmax(values, axis=0) + 0.1
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    (x0, y0), (_, y1) = low - EDGE * (high - low), high + EDGE * (high - low)
     middle = float(np.nanmedian(values[:, 0]))
-    del x1
     return [(x0, y0), (middle, y0), (middle, y1), (x0, y1), (x0, y0)]
 
 
@@ -97,8 +98,8 @@ def test_a_rectangle_and_shift_add(qtbot, viewer, dock) -> None:
     draw(qtbot, dock, [corners[0], corners[1], corners[2]], ctrl)
     half = len(layer(viewer).selected_data)
     assert 0.4 < half / np.isfinite(z[:, 0]).sum() < 0.6
-    right = [(corners[1][0], corners[0][1]), (z[:, 0][np.isfinite(z[:, 0])].max() + 0.1, 99)]
-    right[1] = (right[1][0], corners[2][1])
+    span = np.nanmax(z[:, 0]) - np.nanmin(z[:, 0])
+    right = [(corners[1][0], corners[0][1]), (np.nanmax(z[:, 0]) + EDGE * span, corners[2][1])]
     draw(qtbot, dock, [right[0], right[1]], ctrl | shift)
     assert len(layer(viewer).selected_data) == np.isfinite(z[:, 0]).sum()
 
