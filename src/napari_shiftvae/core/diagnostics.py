@@ -213,7 +213,7 @@ def seed_agreement(first: ArrayLike, second: ArrayLike) -> Agreement:
     if both.sum() <= 2 * (other.shape[1] + 1):
         raise InputError(f"The runs have {both.sum()} atoms in common: too few to compare.")
     one, other = one[both] - one[both].mean(axis=0), other[both] - other[both].mean(axis=0)
-    left = one - other @ np.linalg.lstsq(other, one)[0]
+    left = one - other @ np.linalg.lstsq(other, one, rcond=None)[0]
     total = np.maximum((one**2).sum(axis=0), 1e-12)
     r2 = tuple(round(float(value), 6) for value in 1 - (left**2).sum(axis=0) / total)
     listed = ", ".join(f"z{k} {value:.2f}" for k, value in enumerate(r2, start=1))

@@ -174,7 +174,7 @@ def _step(positions: Floats, near: Ints, quantity: Floats, least: float) -> floa
     # What is left of the jump beside a smooth bend.
     y, x = ((positions - positions.mean(axis=0)) / positions.std()).T
     design = np.stack([high, np.ones_like(y), y, x, y * y, y * x, x * x], axis=1)
-    sharp = np.linalg.lstsq(design, smooth)[0][0]
+    sharp = np.linalg.lstsq(design, smooth, rcond=None)[0][0]
     return jump if sharp > SHARP * jump else None
 
 

@@ -148,7 +148,7 @@ def _ideal(positions: Floats, index: Ints, basis: Ints) -> Lattice:
     target = positions[on]
     used = np.ones(len(target), dtype=bool)
     for _ in range(2):
-        solution = np.linalg.lstsq(design[used], target[used])[0]
+        solution = np.linalg.lstsq(design[used], target[used], rcond=None)[0]
         miss = np.linalg.norm(target - design @ solution, axis=1)
         used = miss <= 4 * np.median(miss) + 1e-9  # wrong atoms that happen to lie near a site
     vectors = solution[kinds:]

@@ -146,7 +146,7 @@ def _fitted(
             "The atoms in the reference region form one row; draw one that is two rows wide."
         )
     for _ in range(2):
-        solution: Floats = np.asarray(np.linalg.lstsq(design[rows], positions[rows])[0])
+        solution: Floats = np.asarray(np.linalg.lstsq(design[rows], positions[rows], rcond=None)[0])
         miss = np.linalg.norm(positions[rows] - design[rows] @ solution, axis=1)
         kept = miss <= 4 * np.median(miss) + 1e-9  # as for the lattice of the image
         freedom = max(1, len(rows) - design.shape[1])

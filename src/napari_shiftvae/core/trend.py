@@ -167,7 +167,7 @@ def _robust(design: Floats, target: Floats) -> tuple[Floats, Floats]:
     for _ in range(ROUNDS):
         weighted = design * weight[:, None, None]
         normal = np.einsum("nip,niq->pq", weighted, design)
-        solution = np.linalg.lstsq(normal, np.einsum("nip,ni->p", weighted, target))[0]
+        solution = np.linalg.lstsq(normal, np.einsum("nip,ni->p", weighted, target), rcond=None)[0]
         length = np.linalg.norm(target - design @ solution, axis=1)
         scale = max(float(np.median(length)) / MEDIAN_LENGTH, 1e-9)
         before, weight = weight, np.minimum(1.0, HUBER * scale / np.maximum(length, 1e-12))
