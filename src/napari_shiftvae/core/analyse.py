@@ -19,7 +19,7 @@ from napari_shiftvae.core.finding import find_picks, patch_size_for
 from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.given import Told, given_names, some_patches, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
-from napari_shiftvae.core.infer import Fit, encode, refine
+from napari_shiftvae.core.infer import Fit, encode, refining
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
@@ -204,13 +204,7 @@ def _fitted(
         for result in polish(model, patches, fit):
             fit = result or fit
             yield Progress(stage="refine", fraction=0.0, message="Polishing the patterns")
-    for done, result in enumerate(refine(model, patches, fit)):
-        fit = result or fit
-        yield Progress(
-            stage="refine",
-            fraction=min(1.0, done * 512 / len(patches)),
-            message="Refining shifts and latents",
-        )
+    fit = yield from refining(model, patches, fit)
     if neighbours is not None:
         for result in refine_together(
             model,

@@ -25,7 +25,7 @@ from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError, Notice
 from napari_shiftvae.core.given import Told, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
-from napari_shiftvae.core.infer import Fit, encode, refine
+from napari_shiftvae.core.infer import Fit, encode, refining
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.positions import with_nm
@@ -214,13 +214,7 @@ def fitted(
     fit = encode(model, patches)
     for _ in range(2 if refined else 0):
         before = float(model.variance)
-        for done, result in enumerate(refine(model, patches, fit, uneven=uneven)):
-            fit = result or fit
-            yield Progress(
-                stage="refine",
-                fraction=min(1.0, done * 512 / len(patches)),
-                message="Refining shifts and latents",
-            )
+        fit = yield from refining(model, patches, fit, uneven=uneven)
         if 1 / SAME_NOISE < float(model.variance) / before < SAME_NOISE:
             break
     return fit

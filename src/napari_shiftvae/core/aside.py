@@ -1,4 +1,4 @@
-"""Files that are whole at any moment: written aside, then renamed."""
+"""Folders, and files that are whole at any moment: written aside, then renamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ from uuid import uuid4
 
 from napari_shiftvae.core.errors import InputError
 
-__all__ = ["written_aside"]
+__all__ = ["made_folder", "written_aside"]
+
+
+def made_folder(folder: str | Path) -> Path:
+    """Make a folder, and those that it is in, where it is not there yet.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} could not be made ({error.strerror or error}): choose another."
+        ) from error
+    return folder
 
 
 def written_aside(path: Path, write: Callable[[IO[bytes]], object]) -> None:

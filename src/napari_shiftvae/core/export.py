@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_shiftvae.core.aside import written_aside
+from napari_shiftvae.core.aside import made_folder, written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.figure import Arrows, Figure
@@ -103,12 +103,7 @@ def export_run(
             np.save(packed, image.data, allow_pickle=False)
             files["image.npy"] = packed.getvalue()
         files["reproduce.py"] = reproducing_script(run, image).encode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} could not be made ({error.strerror or error}): choose another."
-        ) from error
+    made_folder(folder)
     written = []
     for name, content in files.items():
         written_aside(folder / name, partial(_put, content))

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.apply import encode_steps
-from napari_shiftvae.core.aside import written_aside
+from napari_shiftvae.core.aside import made_folder, written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.frame_picks import FramePicks
 from napari_shiftvae.core.given import GIVEN
@@ -252,12 +252,7 @@ def claim(
     InputError
         If it cannot be made, or is for another sequence or other settings.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {folder} could not be made ({error.strerror or error}): choose another."
-        ) from error
+    made_folder(folder)
     record = record | {"frames": frames, "sha256": [checksum(frame) for frame in some]}
     if picks is not None:
         record |= picks.checksums

@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_shiftvae.core.errors import Notice, is_out_of_memory
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.noise import NoiseLaw, NoiseSums
+from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.windows import Windows, prior_centre
 
 BATCH = 512
@@ -156,6 +157,20 @@ def refine(
     variance = model.variance if patches.weight is None else own[:, None, None]
     hessian = fit.covariance / variance + torch.diag(_precision(model))
     yield replace(fit, covariance=torch.linalg.inv(hessian))
+
+
+def refining(
+    model: ShiftVAE, patches: Windows, fit: Fit, *, uneven: bool = True
+) -> Generator[Progress, str | None, Fit]:
+    """Do as `refine` does, and tell how far it is."""
+    for done, result in enumerate(refine(model, patches, fit, uneven=uneven)):
+        fit = result or fit
+        yield Progress(
+            stage="refine",
+            fraction=min(1.0, done * BATCH / len(patches)),
+            message="Refining shifts and latents",
+        )
+    return fit
 
 
 def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, None, Fit]:

@@ -19,7 +19,7 @@ from napari_shiftvae.core.diagnostics import ACTIVE_NAT, Diagnostics, count_outl
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.images import checksum
-from napari_shiftvae.core.infer import Fit, encode, refine
+from napari_shiftvae.core.infer import Fit, encode, refining
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.paused import check_paused
 from napari_shiftvae.core.progress import Progress
@@ -248,13 +248,7 @@ def analyse_spectra(
         trained = time.perf_counter()
         fit = encode(model.eval(), spectra)
         if config.refine:
-            for done, result in enumerate(refine(model, spectra, fit)):
-                fit = result or fit
-                yield Progress(
-                    stage="refine",
-                    fraction=min(1.0, done * 512 / len(spectra)),
-                    message="Refining shifts and latents",
-                )
+            fit = yield from refining(model, spectra, fit)
         run = concluded(model, spectra, fit, noise)
         spent = {"train": trained - found, "refine": time.perf_counter() - trained}
         return replace(run, seconds=run.seconds | spent, peak_memory_mb=peak_memory_mb())
