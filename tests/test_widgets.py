@@ -202,6 +202,8 @@ def test_the_patch_square_is_drawn_while_the_train_tab_is_open(qtbot, viewer, do
     square, image = viewer.layers["made patch"], viewer.layers["made"]
     assert isinstance(square, Shapes)
     np.testing.assert_allclose(square.data_to_world((1, 2)), image.data_to_world((1, 2)))
+    side = np.ptp(square.data[0][:, 0])
+    np.testing.assert_allclose(square.edge_width, side / 20)  # a frame, wherever it is drawn
     dock.train.form.patch_size.setValue(24)
     qtbot.waitUntil(lambda: np.ptp(square.data[0][:, 0]) == 24, timeout=WAIT_MS)
     assert "24 px = " in dock.train.form.patch_note.text()

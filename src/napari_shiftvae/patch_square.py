@@ -55,7 +55,7 @@ class PatchSquare:
             shape_type="rectangle",
             face_color="transparent",
             edge_color="white",
-            edge_width=max(0.5, float(np.ptp(box)) / 20),
+            edge_width=max(0.5, float(np.ptp(box[:, 0])) / 20),
             **spatial(image),
         )
         layer.editable = False
