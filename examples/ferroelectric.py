@@ -12,7 +12,7 @@ from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.export import export_run
 from napari_shiftvae.core.fields import pixel_maps
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
-from napari_shiftvae.core.polarisation import against_cage
+from napari_shiftvae.core.polarisation import decoded
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 
@@ -28,8 +28,7 @@ run = finish(analyse(image, AnalysisConfig(), positions_yx=picks))
 for sentence in run.diagnostics.sentences:
     print(sentence)
 
-cage = picks + run.atoms[["shift_y_px", "shift_x_px"]].to_numpy()
-polar = against_cage(run.atom_yx, cage)
+polar = decoded(run.polar_yx)
 print(polar.sentence)
 export_run(run, image, folder)  # tables, maps and figures of all that the run holds
 polar_map = pixel_maps(picks, polar.yx_px, run.image.shape)

@@ -60,6 +60,11 @@ class Crowd:
         """Where the central atom lies (B, 2) [px]."""
         return z[:, :2] + 0.4
 
+    def polar(self, z):
+        """Central atom from the mean of its nearest neighbours (B, 2) [px]."""
+        nearest = self.around & (self.places.norm(dim=1) < 1.2 * SEPARATION_PX)
+        return self.atom(z) - self.places[nearest].mean(dim=0) - self.cage(z)
+
     def decoder(self, z, shift, turn=None):
         assert turn is None
         moved = z[:, None, :2] + 0.4
@@ -106,6 +111,8 @@ def test_the_central_atom_is_where_it_is_however_its_neighbours_reach_in(lattice
     away = found.cage - model.cage(z)
     away = away - away.mean(dim=0)  # where the mean cage lies is a gauge
     assert away.square().mean().sqrt() < 0.012
+    # No gauge is in this one, and neighbours that overlap draw each other by little.
+    assert (found.polar - model.polar(z)).abs().max() < (0.01 if width_px < 3 else 0.05)
 
 
 @pytest.mark.parametrize("lattice", ["square", "hexagonal"])
@@ -119,6 +126,27 @@ def test_derivatives_count_the_neighbours(lattice):
     expected = 0.2 * torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]]).expand(len(z), 2, 3)
     error = found.cage_by_latent - expected
     assert error.square().mean().sqrt() < 0.03
+    by_hand = 0 * found.polar_by_latent
+    for k, step in enumerate(0.05 * torch.eye(3)):
+        pair = [find_landmarks(model, z + way * step, derivative=False).polar for way in (-1, 1)]
+        by_hand[:, :, k] = (pair[1] - pair[0]) / 0.1
+    assert (found.polar_by_latent - by_hand).square().mean().sqrt() < 0.03
+
+
+def test_without_all_neighbours_in_view_there_is_no_middle_of_them():
+    model, z = Crowd("square", 2.4, size=19), latents()
+    _fix_origin(model, z, 1.0)
+    assert find_landmarks(model, z).polar.isnan().all()
+    vacant = Crowd("square", 2.4)
+    first = int(vacant.places.norm(dim=1).argsort()[1])
+    vacant.kind[:] = 0
+    vacant.kind[first] = 1  # z3 changes this one alone: 0.3 times as much
+    z = latents()
+    z[:, 2] = torch.where(torch.arange(len(z)) == 3, -1 / 0.3, 0.0)
+    _fix_origin(vacant, z, 1.0)
+    polar = find_landmarks(vacant, z).polar
+    assert polar[3].isnan().all()
+    assert polar.isfinite().all(dim=1).sum() == len(z) - 1
 
 
 def test_an_atom_alone_has_no_surroundings():

@@ -176,22 +176,15 @@ def test_atoms_beside_a_vacancy_have_no_cage():
 
 
 def test_the_decoder_tells_the_displacement_of_each_latent():
-    """At the latents of the atoms it is that of the atoms, constant part included."""
+    """At the latents of the atoms it is that of the atoms."""
     simulation = perovskite(rng=np.random.default_rng(3), shape=(160, 160))
     config = AnalysisConfig(train=TrainConfig(epochs=3))
     run = finish(analyse(MicroscopeImage(data=simulation.image, name="made"), config))
     atoms = run.atoms[run.used]
-
-    def pair(name):
-        return atoms[[name.format(axis) for axis in "yx"]].to_numpy()
-
     z = atoms[[f"z{k}" for k in range(1, run.model.config.latent_dim + 1)]].to_numpy()
-    read = against_cage(
-        pair("atom_{}_px"), pair("{}_px") + pair("shift_{}_px"), zero="as read"
-    ).yx_px
     decoded = decoded_displacement(run.model, z)
-    assert np.isfinite(read).mean() > 0.7
-    np.testing.assert_allclose(decoded, read, atol=2e-3)
+    assert np.isfinite(decoded).mean() > 0.7
+    np.testing.assert_allclose(decoded, run.polar_yx[run.used], atol=2e-3)
     z = z.copy()
     z[0] = np.nan
     assert np.isnan(decoded_displacement(run.model, z)[0]).all()
@@ -199,16 +192,17 @@ def test_the_decoder_tells_the_displacement_of_each_latent():
         decoded_displacement(run.model, z[:, :1])
 
 
-@pytest.mark.parametrize(("epochs", "most"), [(None, 1.2), (150, 1.4)])
-def test_a_model_of_both_sublattices_gives_walls_and_magnitude(epochs, most):
+@pytest.mark.parametrize(("epochs", "seed", "most"), [(None, 203, 1.2), (150, 31, 1.4)])
+def test_a_model_of_both_sublattices_gives_walls_magnitude_and_zero(epochs, seed, most):
     """Atoms like the central one, at the border of its patch, do not draw its cage along.
 
     Errors are those that are stated; a long training does not make the model follow the noise (its
-    errors were up to 2.6 times what it stated).
+    errors were up to 2.6 times what it stated). The zero is that of the image: at the midpoint of
+    what seemed to be opposite domains it was off by 0.35 px here.
     """
-    simulation = perovskite(rng=np.random.default_rng(31), rotation_rad=ROTATION)
+    simulation = perovskite(rng=np.random.default_rng(seed), rotation_rad=ROTATION)
     truth, is_b = columns(simulation)
-    start = truth + np.random.default_rng(31).uniform(-0.7, 0.7, truth.shape)
+    start = truth + np.random.default_rng(seed).uniform(-0.7, 0.7, truth.shape)
     config = AnalysisConfig(
         separation_px=simulation.separation_px, train=TrainConfig(epochs=epochs)
     )
@@ -224,6 +218,8 @@ def test_a_model_of_both_sublattices_gives_walls_and_magnitude(epochs, most):
         deep = own & np.isfinite(found) & (np.abs(ideal) > 0.97 * POLAR_PX)
         sign = np.sign(ideal[deep])
         assert (found[deep] @ sign) / (ideal[deep] @ sign) == pytest.approx(1, abs=0.03)
+        each = [(field.yx_px - exact)[deep][sign == way].mean(axis=0) for way in (-1, 1)]
+        assert np.abs(np.mean(each, axis=0)).max() < 0.03
         error = (field.yx_px - exact)[deep] / field.sd_yx_px[deep]
         assert 0.8 < error[:, 0].std() < most  # y is the polar axis
     known = is_b & np.isfinite(found) & np.isfinite(ideal)

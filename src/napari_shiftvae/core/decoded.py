@@ -16,10 +16,11 @@ __all__ = ["decoded_displacement"]
 
 @torch.no_grad()
 def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
-    """Central atom of decoded patterns against the rest of the pattern.
+    """Central atom of decoded patterns against the mean of its nearest neighbours.
 
-    At the latents of the atoms of a run it is what `polarisation.against_cage` gives them as read;
-    on a grid of latents it tells what each point stands for.
+    At the latents of the atoms of a run it is ``run.polar_yx``; on a grid of latents it tells what
+    each point stands for. Where the windows are too small for the neighbours it is the central
+    atom against the whole pattern, and holds the constant that the gauge leaves open.
 
     Parameters
     ----------
@@ -31,8 +32,7 @@ def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     (M, 2) array
-        (y, x) [px]; NaN where the pattern has no central atom, or a latent is NaN. The constant
-        that the gauge leaves open is in it.
+        (y, x) [px]; NaN where the pattern has no central atom, or a latent is NaN.
 
     Raises
     ------
@@ -58,9 +58,12 @@ def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
     known = np.flatnonzero(np.isfinite(latents).all(axis=1))
     for rows in batches(len(known)):
         some = torch.from_numpy(latents[known[rows.numpy()]]).to(model.template.device)
-        cage, _, atom, _ = find_landmarks(model, some, derivative=False)
-        origin = model.of_class(model.origin, some)[..., None]
-        if cage.shape[1] > 2:
-            origin = applied(model.turn(cage[:, 2:]), origin)
-        found[known[rows.numpy()]] = (atom - cage[:, :2] - origin[..., 0]).cpu().numpy()
+        marks = find_landmarks(model, some, derivative=False)
+        polar, cage = marks.polar, marks.cage
+        if not polar.isfinite().any():
+            origin = model.of_class(model.origin, some)[..., None]
+            if cage.shape[1] > 2:
+                origin = applied(model.turn(cage[:, 2:]), origin)
+            polar = marks.atom - cage[:, :2] - origin[..., 0]
+        found[known[rows.numpy()]] = polar.cpu().numpy()
     return found

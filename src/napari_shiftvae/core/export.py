@@ -20,7 +20,7 @@ from napari_shiftvae.core.figure_files import as_png, as_svg
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.palettes import GREY, limits_of
-from napari_shiftvae.core.readout import Options, read_out
+from napari_shiftvae.core.readout import Options, polar_in_cage, read_out
 from napari_shiftvae.core.reproduce import reproducing_script
 from napari_shiftvae.core.runfile import atoms_csv
 from napari_shiftvae.core.runs import Run
@@ -167,9 +167,9 @@ def _position_maps(run: Run) -> dict[str, NDArray[np.float32]]:
 
 
 def _vectors(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Whole pattern minus pick, and central atom minus whole pattern, (M, 2) each [px]."""
+    """Whole pattern minus pick, and central atom against its cage, (M, 2) each [px]."""
     shift = run.atoms[["shift_y_px", "shift_x_px"]].to_numpy(dtype=np.float64)
-    return shift, run.atom_yx - run.picks_yx - shift
+    return shift, polar_in_cage(run).yx_px
 
 
 def _arrow_figures(run: Run, image: MicroscopeImage | None) -> Iterator[tuple[str, Figure]]:

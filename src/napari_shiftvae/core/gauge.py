@@ -63,9 +63,13 @@ class Reading:
         Whole pattern minus pick [px].
     atom_yx_px, atom_sd_yx_px : (N, 2) arrays
         Position of the central atom in the image [px]; NaN where the pattern has none.
+    polar_yx_px : (N, 2) array
+        Central atom minus the mean of its nearest neighbours, in the decoded pattern [px]; NaN
+        where the window does not hold all of these.
     polar_sd_yx_px : (N, 2) array
-        Standard deviation of the central atom against the whole pattern [px]: less than that of
-        two independent positions, for the error of a common shift is in both.
+        Its standard deviation [px], or where it is not known that of the central atom against the
+        whole pattern: less than that of two independent positions, for the error of a common shift
+        is in both.
     residual : (N,) array
         Root mean square residual over the noise standard deviation.
     rotation_rad, rotation_sd_rad : (N,) arrays or None
@@ -81,6 +85,7 @@ class Reading:
     shift_sd_yx_px: NDArray[np.float64]
     atom_yx_px: NDArray[np.float64]
     atom_sd_yx_px: NDArray[np.float64]
+    polar_yx_px: NDArray[np.float64]
     polar_sd_yx_px: NDArray[np.float64]
     residual: NDArray[np.float64]
     rotation_rad: NDArray[np.float64] | None = None
@@ -232,8 +237,9 @@ def _fix_mean_turn(model: ShiftVAE, fit: Fit) -> None:
 
 def _offset(model: ShiftVAE, z: Tensor) -> Tensor:
     """Central atom (B, 2) in the frame of its cage [px]."""
-    cage, _, atom, _ = find_landmarks(model, z, derivative=False)
-    offset = atom - cage[:, :2]
+    marks = find_landmarks(model, z, derivative=False)
+    cage = marks.cage
+    offset = marks.atom - cage[:, :2]
     if cage.shape[1] > 2:
         offset = applied(-model.turn(cage[:, 2:]), offset[..., None])[..., 0]
     return offset
@@ -265,6 +271,7 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     wholes: list[Tensor] = []
     atoms: list[Tensor] = []
     turns: list[Tensor] = []
+    polars: list[Tensor] = []
     for rows in batches(len(fit)):
         z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
         found = find_landmarks(model, z)
@@ -272,15 +279,17 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         whole, by_whole = _carried(model, pose, *_origin_in(model, z, cage, by_latent))
         atom, by_atom = _carried(model, pose, found.atom, found.atom_by_latent)
         wholes.append(torch.cat([whole, _deviation(by_whole, covariance)], dim=1))
-        apart = _deviation(by_atom - by_whole, covariance)
-        atoms.append(torch.cat([atom, _deviation(by_atom, covariance), apart], dim=1))
+        atoms.append(torch.cat([atom, _deviation(by_atom, covariance)], dim=1))
+        polar, by_polar = _carried(model, pose, found.polar, found.polar_by_latent, moved=False)
+        by_polar = torch.where(polar.isfinite()[..., None], by_polar, by_atom - by_whole)
+        polars.append(torch.cat([polar, _deviation(by_polar, covariance)], dim=1))
         by_pose = torch.eye(pose.shape[1], device=z.device)[model.config.shift_dim :]
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
         if turn.shape[1]:
             turn = turn - model.of_class(model.mean_turn, z)
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
-    wholes_yx, atoms_yx = _array(torch.cat(wholes)), _array(torch.cat(atoms))
+    wholes_yx, atoms_yx, polars_yx = (_array(torch.cat(each)) for each in (wholes, atoms, polars))
     atoms_yx[~np.isfinite(atoms_yx[:, :2]).all(axis=1)] = np.nan
     return Reading(
         z=_array(fit.z),
@@ -288,8 +297,9 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         shift_yx_px=wholes_yx[:, :2] - patches.remainder_yx_px,
         shift_sd_yx_px=wholes_yx[:, 2:],
         atom_yx_px=patches.centre_yx + atoms_yx[:, :2],
-        atom_sd_yx_px=atoms_yx[:, 2:4],
-        polar_sd_yx_px=atoms_yx[:, 4:],
+        atom_sd_yx_px=atoms_yx[:, 2:],
+        polar_yx_px=polars_yx[:, :2],
+        polar_sd_yx_px=np.where(np.isfinite(atoms_yx[:, :2]), polars_yx[:, 2:], np.nan),
         residual=_array((fit.mean_square / model.variance).sqrt()),
         **_turns(model, _array(torch.cat(turns))),
     )
@@ -362,11 +372,15 @@ def _origin_in(
 
 
 def _carried(
-    model: ShiftVAE, pose: Tensor, place: Tensor, by_latent: Tensor
+    model: ShiftVAE, pose: Tensor, place: Tensor, by_latent: Tensor, *, moved: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Place (B, 2) in a pattern to one in the window, and its derivative by pose and latents."""
+    """Place (B, 2) in a pattern to one in the window, and its derivative by pose and latents.
+
+    A difference of two places is turned and magnified, but not moved.
+    """
     shift, turn = model.placed(pose)
-    by = [torch.eye(2, device=pose.device).expand(len(pose), 2, 2)[..., : model.config.shift_dim]]
+    shift = shift * moved
+    by = [moved * torch.eye(2).to(pose).expand(len(pose), 2, 2)[..., : model.config.shift_dim]]
     if turn is not None:
         place, by_latent = applied(turn, place[..., None])[..., 0], applied(turn, by_latent)
         by.append(_turning(model, place))

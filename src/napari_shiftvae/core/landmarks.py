@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from napari_shiftvae.core.decoders import rotation_matrix
+from napari_shiftvae.core.local_fit import (
+    ATOM_WIDTH,
+    least_squares,
+    local_step,
+    spread_out,
+    windows_about,
+)
 from napari_shiftvae.core.model import ShiftVAE
+from napari_shiftvae.core.shell import find_shell
 from napari_shiftvae.core.surroundings import (
     CENTRAL_RADIUS,
     Surroundings,
@@ -19,11 +26,9 @@ from napari_shiftvae.core.surroundings import (
 )
 
 ALIGN_ITERATIONS = 4
-ATOM_WINDOW, ATOM_WIDTH = 0.18, 0.2  # of the distance between neighbours
 ATOM_ITERATIONS = 12
 CONVERGED_PX = 1e-3
 LARGEST_TURN = 0.5  # rad, or unit of the logarithm of the scale
-RIDGE = 1e-5
 
 
 class Landmarks(NamedTuple):
@@ -33,14 +38,24 @@ class Landmarks(NamedTuple):
     cage_by_latent: Tensor  # (B, C, K)
     atom: Tensor  # (B, 2) [px]; NaN where there is none
     atom_by_latent: Tensor  # (B, 2, K)
+    polar: Tensor  # (B, 2), atom minus the mean of its nearest neighbours [px]; NaN where unknown
+    polar_by_latent: Tensor  # (B, 2, K)
+    polar_gram: Tensor  # (B, 2, 2), products of its derivatives by the pixels of the pattern
 
 
 class Central(NamedTuple):
     """Gaussians of the central atoms of decoded patterns."""
 
+    pattern: Tensor  # (B, M)
+    pattern_by_latent: Tensor  # (B, K, M)
     bell: Tensor  # (B, 4), as in `surroundings`; of no height where none was found
     found: Tensor  # (B,)
-    by_latent: Tensor  # (B, 4, K)
+    response: Tensor  # (B, 4, M), derivatives by the pixels
+
+    @property
+    def by_latent(self) -> Tensor:
+        """Derivatives (B, 4, K)."""
+        return self.response @ self.pattern_by_latent.mT
 
 
 def find_landmarks(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> Landmarks:
@@ -79,9 +94,24 @@ def find_landmarks(model: ShiftVAE, z: Tensor, *, derivative: bool = True) -> La
 def _landmarks(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative: bool) -> Landmarks:
     central = find_central(model, z, around, derivative=derivative)
     cage, by_latent = find_cage(model, z, around, central, derivative=derivative)
-    place = central.bell[:, :2]
-    place = torch.where(central.found[:, None], place, torch.full_like(place, torch.nan))
-    return Landmarks(cage, by_latent, place, central.by_latent[:, :2])
+    unknown = torch.full_like(central.bell[:, :2], torch.nan)
+    place = torch.where(central.found[:, None], central.bell[:, :2], unknown)
+    axis = model.grid[:, 0, 0]
+    rest = central.pattern - bells(central.bell, axis)
+    shell, response = find_shell(model, rest, around, derivative=derivative)
+    if derivative:
+        # The shell is looked for in what the central atom leaves.
+        own = central.response
+        response = own[:, :2] - response + (response @ slopes(central.bell, axis).mT) @ own
+    return Landmarks(
+        cage,
+        by_latent,
+        place,
+        central.by_latent[:, :2],
+        place - shell,
+        response @ central.pattern_by_latent.mT,
+        response @ response.mT,
+    )
 
 
 def find_cage(
@@ -102,8 +132,8 @@ def find_cage(
     """
     if not len(around.by):  # an atom alone is the whole pattern
         around = around._replace(central=_nowhere(around.central))
-        central = Central(
-            _nowhere(central.bell), central.found, torch.zeros_like(central.by_latent)
+        central = central._replace(
+            bell=_nowhere(central.bell), response=torch.zeros_like(central.response)
         )
     axis, weight = model.grid[:, 0, 0], around.cage
     template = around.template.flatten() - bells(around.central, axis)[0]
@@ -125,7 +155,7 @@ def find_cage(
             by = torch.cat([by, model.by_turn(by, shift)], dim=1)
         # Unknowns: pose (which the pattern is moved back by), contrast, background of the template.
         columns = torch.cat([by.flatten(2), fixed], dim=1)
-        step, normal, weighted = _least_squares(columns, weight, rest)
+        step, normal, weighted = least_squares(columns, weight, rest)
         pose = (pose + step[:, : dims + turns]).clamp(-limit, limit)
         if (step[:, : dims + turns].abs() < small).all():
             break
@@ -158,33 +188,21 @@ def find_central(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative
     maximum alone would follow every ripple that noise has left in the decoder. The tails of the
     neighbours are taken off, and these are found in what the central atom leaves, in turn.
     """
-    region = CENTRAL_RADIUS * model.config.separation_px
-    spread = ATOM_WINDOW * model.config.separation_px
+    separation = model.config.separation_px
     still = z.new_zeros(len(z), 2)
     pattern, _, by_latent = model.linearise_at(z, still, latents=derivative)
     first = feature_pixel(pattern, around.origin[None], model)
-    pixels, rows, inside = _window_about(first, spread, model)
-    weight = inside * torch.exp(-(pixels - first[:, None]).square().sum(dim=-1) / (2 * spread**2))
+    about = windows_about(first, model)
     pattern, by_latent = pattern.flatten(1), by_latent.flatten(2)
     axis = model.grid[:, 0, 0]
 
-    position, width = first, torch.full_like(first[:, 0], ATOM_WIDTH * model.config.separation_px)
+    position, width = first, torch.full_like(first[:, 0], ATOM_WIDTH * separation)
     tails = around.drawn.expand_as(pattern)
     for _ in range(ATOM_ITERATIONS):
-        values = (pattern - tails).gather(1, rows)
-        offset = pixels - position[:, None]
-        square = offset.square().sum(dim=-1)
-        shape = torch.exp(-square / (2 * width[:, None] ** 2))
-        # Height and background are linear: eliminate them, then step in position and width.
-        linear = torch.stack([shape, torch.ones_like(shape)], dim=1)
-        top = _least_squares(linear, weight, values)[0]
-        slope = (top[:, 0] / width**2)[:, None] * shape
-        bent = torch.stack([slope * square / width[:, None], shape, linear[:, 1]], dim=1)
-        bent = torch.cat([slope[:, None] * offset.mT, bent], dim=1)
-        residual = values - (top[:, :, None] * linear).sum(dim=1)
-        step, normal, weighted = _least_squares(bent, weight, residual)
+        values = (pattern - tails).gather(1, about.rows)
+        top, step, normal, weighted = local_step(values, about, position, width)
         position = position + step[:, :2].clamp(-1.0, 1.0)
-        width = (width + step[:, 2]).clamp(0.4, region)
+        width = (width + step[:, 2]).clamp(0.4, CENTRAL_RADIUS * separation)
         atom = torch.stack([*position.unbind(1), top[:, 0], width], dim=1)
         if (step[:, :3].abs() < CONVERGED_PX).all():
             break
@@ -193,15 +211,15 @@ def find_central(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative
     found &= (step[:, :2].abs() < 0.05).all(dim=1)
     atom = torch.where(found[:, None], atom, _nowhere(atom))
     if not derivative:
-        return Central(atom, found, by_latent[:, :, :0])
+        nothing = pattern.new_zeros(1, 1, 1).expand(len(z), 4, pattern.shape[1])
+        return Central(pattern, by_latent, atom, found, nothing)
+    response = torch.linalg.solve_ex(normal, weighted)[0][:, [0, 1, 3, 2]]
+    response = spread_out(response, about.rows, pattern)  # (B, 4, M)
     # Neighbours follow the pattern, less the central atom that follows it as well.
-    by_atom = slopes(atom, axis)
-    own = torch.cat([by_latent - around.followed(by_latent), around.followed(by_atom)], 1)
-    own = own.gather(2, rows[:, None].expand(-1, own.shape[1], -1))
-    solved = torch.linalg.solve_ex(normal, weighted @ own.mT)[0][:, [0, 1, 3, 2]]
-    by_z, by_itself = solved[..., : by_latent.shape[1]], solved[..., by_latent.shape[1] :]
-    change = torch.linalg.solve_ex(torch.eye(4).to(by_itself) - by_itself, by_z)[0]
-    return Central(atom, found, change * found[:, None, None])
+    tail = (response @ around.by.T) @ around.response
+    by_itself = tail @ slopes(atom, axis).mT
+    response, _ = torch.linalg.solve_ex(torch.eye(4).to(by_itself) - by_itself, response - tail)
+    return Central(pattern, by_latent, atom, found, response * found[:, None, None])
 
 
 def _nowhere(atoms: Tensor) -> Tensor:
@@ -220,31 +238,6 @@ def feature_pixel(pattern: Tensor, near: Tensor, model: ShiftVAE) -> Tensor:
     slope = away / model.config.separation_px * height.flatten(1).std(dim=1)[:, None, None]
     height = torch.where(central & (height >= peak), height - slope, -torch.inf)
     return grid.flatten(0, 1)[height.flatten(1).argmax(dim=1)]
-
-
-def _window_about(first: Tensor, spread: float, model: ShiftVAE) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels within 2.5 spreads of some pixels (B, 2): coordinates, flat index, whether inside."""
-    size = model.config.patch_size_px
-    reach = torch.arange(-math.ceil(2.5 * spread), math.ceil(2.5 * spread) + 1.0)
-    offset = torch.cartesian_prod(reach, reach).to(first.device)  # (M, 2)
-    pixels = first[:, None] + offset
-    index = (pixels + (size - 1) / 2).round().long()
-    inside = ((index >= 0) & (index < size)).all(dim=-1)
-    index = index.clamp(0, size - 1)
-    return pixels, index[..., 0] * size + index[..., 1], inside
-
-
-def _least_squares(
-    columns: Tensor, weight: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted fit of columns (B, C, M) to values (B, M): solution, normal matrix, weighted."""
-    weighted = columns * (weight if weight.ndim == 1 else weight[:, None])
-    normal = weighted @ columns.mT
-    # More than single precision loses, so that columns which are alike do not make it singular.
-    scale = normal.diagonal(dim1=1, dim2=2)
-    normal = normal + torch.diag_embed(RIDGE * scale + RIDGE**2)
-    solution, _ = torch.linalg.solve_ex(normal, (weighted @ values[..., None])[..., 0])
-    return solution.nan_to_num(0.0, 0.0, 0.0), normal, weighted
 
 
 def applied(turn: Tensor, columns: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from napari_shiftvae.core.polarisation import (
     Polarisation,
     against_cage,
     against_neighbours,
+    decoded,
     polar_deviation,
 )
 from napari_shiftvae.core.reference import Reference, image_reference, region_reference
@@ -230,8 +231,7 @@ def _vectors(
             start_yx=run.picks_yx, yx_px=positions - run.picks_yx, sd_yx_px=sd, sentence=sentence
         )
     if options.vectors == "polar displacement in the cage":
-        sd = _known(_polar_sd(run, sublattice))
-        found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
+        found = polar_in_cage(run, sublattice)
         positions = cage
     elif options.vectors == "polar displacement between sublattices":
         found = _between(positions, sd, sublattice)
@@ -247,6 +247,34 @@ def _vectors(
     return VectorField(
         start_yx=start, yx_px=found.yx_px, sd_yx_px=found.sd_yx_px, sentence=found.sentence
     )
+
+
+def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Polarisation:
+    """Central atoms in their cages: by geometry where most windows hold these whole.
+
+    Parameters
+    ----------
+    run : Run
+        Of N atoms.
+    sublattice : (N,) array of str, optional
+        Names of the atoms' sublattices, "" for none.
+
+    Returns
+    -------
+    Polarisation
+    """
+    sd, polar = _known(_polar_sd(run, sublattice)), run.polar_yx
+    known = np.isfinite(polar).all(axis=1)
+    if known.sum() > 0.5 * np.isfinite(run.atom_yx).all(axis=1).sum():
+        return decoded(polar, sd)
+    cage, _ = _positions(run, "whole pattern")
+    found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
+    why = (
+        "The run is of an earlier version, whose zero is no property of the image."
+        if "polar_y_px" not in run.atoms
+        else "The windows do not hold all nearest neighbours: the zero is no property of the image."
+    )
+    return replace(found, sentence=f"{found.sentence} {why}")
 
 
 def _between(positions: Floats, sd: Floats, sublattice: NDArray[np.object_] | None) -> Polarisation:

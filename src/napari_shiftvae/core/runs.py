@@ -164,6 +164,15 @@ class Run:
         return self.atoms[["atom_y_px", "atom_x_px"]].to_numpy(dtype=np.float64)
 
     @property
+    def polar_yx(self) -> NDArray[np.float64]:
+        """Central atoms against the mean of their nearest neighbours (M, 2), (y, x) [px].
+
+        NaN where the window does not hold all of these, and in a file of an earlier version.
+        """
+        there = self.atoms.reindex(columns=["polar_y_px", "polar_x_px"])
+        return there.to_numpy(dtype=np.float64)
+
+    @property
     def used(self) -> NDArray[np.bool_]:
         """Which picks have a patch, (M,)."""
         return (self.atoms["set_aside"] == "").to_numpy()
@@ -236,6 +245,7 @@ def atoms_table(
         ("shift_{}_sd_px", reading.shift_sd_yx_px),
         ("atom_{}_px", reading.atom_yx_px),
         ("atom_{}_sd_px", reading.atom_sd_yx_px),
+        ("polar_{}_px", reading.polar_yx_px),
         ("polar_{}_sd_px", reading.polar_sd_yx_px),
     ):
         for axis, column in zip("yx", values.T, strict=True):

@@ -14,6 +14,9 @@ CENTRAL_RADIUS = 0.6  # of the distance between neighbours
 CENTRAL_WEIGHT = 1e-3  # so that a window without neighbours still has a whole pattern
 APART = 0.45  # of the distance between neighbours: what is nearer is a ripple of the same atom
 SHELL_WIDTH = 1.25  # neighbours up to this times the distance of the nearest are the cage
+# Of the distance between neighbours: how far the middle of a complete shell may be from the central
+# atom. One that lacks, of three to six, draws it by 0.2 to 0.5.
+BALANCED = 0.17
 CAGE_WINDOW = 0.25  # about each of them, of the distance between neighbours
 FAINTEST = 0.1  # of the height of the central atom
 WIDTH, NARROWEST, WIDEST = 0.2, 0.08, 0.5  # of the distance between neighbours
@@ -31,6 +34,7 @@ class Surroundings(NamedTuple):
     template: Tensor  # (P, P), the mean pattern
     origin: Tensor  # (2,), its central feature [px]
     central: Tensor  # (1, 4)
+    shell: Tensor  # (n, 4), the nearest neighbours; none where they are not all around it
     cage: Tensor  # (M,), how much each pixel tells of where the cage is
     drawn: Tensor  # (M,), the neighbours on the M pixels of the window
     by: Tensor  # (Q, M), their derivatives by the Q parameters of all of them
@@ -50,6 +54,13 @@ def bells(atoms: Tensor, axis: Tensor) -> Tensor:
     """Gaussians (B, M) of atoms (B, 4) on a window with P pixels, at `axis` (P,) [px], a side."""
     _, (along_y, along_x) = _profiles(atoms, axis)
     return ((atoms[:, 2:3] * along_y)[:, :, None] * along_x[:, None]).flatten(1)
+
+
+def scenes(atoms: Tensor, axis: Tensor) -> Tensor:
+    """Sums (B, M) of Gaussians of atoms (B, n, 4) on such windows."""
+    _, (along_y, along_x) = _profiles(atoms.flatten(0, 1), axis)
+    along_y = atoms[..., 2:3] * along_y.view(*atoms.shape[:2], -1)
+    return (along_y.mT @ along_x.view_as(along_y)).flatten(1)
 
 
 def slopes(atoms: Tensor, axis: Tensor, *, places_only: bool = False) -> Tensor:
@@ -108,30 +119,38 @@ def surroundings(model: ShiftVAE, template: Tensor, origin: Tensor) -> Surroundi
     normal = (columns * weight) @ columns.T
     normal += torch.diag(RIDGE * normal.diagonal())
     response, _ = torch.linalg.solve_ex(normal, columns * weight)
+    shell = _shell(atoms[1:], origin, grid)
+    middle = shell[:, :2].mean(dim=0) - atoms[0, :2]
+    complete = len(shell) > 1 and float(middle.square().sum().sqrt()) < BALANCED * separation
     return Surroundings(
         template=template,
         origin=origin,
         central=atoms[:1],
-        cage=_cage_weight(atoms[1:], origin, grid, separation),
+        shell=shell if complete else shell[:0],
+        cage=_cage_weight(shell, origin, grid, separation),
         drawn=bells(atoms[1:], axis).sum(dim=0),
         by=by,
         response=response[: len(by)].nan_to_num(0.0),
     )
 
 
-def _cage_weight(atoms: Tensor, origin: Tensor, grid: Tensor, separation: float) -> Tensor:
+def _shell(atoms: Tensor, origin: Tensor, grid: Tensor) -> Tensor:
+    """Nearest of the neighbours (n, 4) that are in view."""
+    away = (atoms[:, :2] - origin).square().sum(dim=1).sqrt()
+    seen = (atoms[:, :2].abs() <= grid.abs().max()).all(dim=1)
+    return atoms[seen & (away <= SHELL_WIDTH * away[seen].min())] if seen.any() else atoms[:0]
+
+
+def _cage_weight(shell: Tensor, origin: Tensor, grid: Tensor, separation: float) -> Tensor:
     """Weight (M,) of pixels (M, 2) that is large at the nearest of the neighbours (n, 4).
 
     Atoms farther out, of the kind of the central one, move along with it, and would draw the cage
     after them. Where there are no neighbours all but the central atom is the cage.
     """
     outside = (grid - origin).square().sum(dim=1).sqrt() > CENTRAL_RADIUS * separation
-    away = (atoms[:, :2] - origin).square().sum(dim=1).sqrt()
-    seen = (atoms[:, :2].abs() <= grid.abs().max()).all(dim=1)
-    if not seen.any():
+    if not len(shell):
         return torch.where(outside, 1.0, CENTRAL_WEIGHT)
-    shell = atoms[seen & (away <= SHELL_WIDTH * away[seen].min()), :2]
-    square = (grid[:, None] - shell).square().sum(dim=2).amin(dim=1)
+    square = (grid[:, None] - shell[:, :2]).square().sum(dim=2).amin(dim=1)
     window = torch.exp(-square / (2 * (CAGE_WINDOW * separation) ** 2))
     return (outside * window).clamp(min=CENTRAL_WEIGHT)
 
