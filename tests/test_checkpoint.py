@@ -103,19 +103,35 @@ def test_stopped_and_refined_run_goes_on_with_the_same_numbers(
 
 
 @pytest.mark.usefixtures("every_step")
-def test_training_with_held_out_patches_goes_on_with_the_same_numbers(image, tmp_path):
-    config = replace(CONFIG, train=TrainConfig(epochs=30, validation=0.2, patience=1))
+def test_training_that_waits_for_held_out_patches_goes_on_with_the_same_numbers(
+    image, tmp_path, monkeypatch
+):
+    """Cut off before the schedule waits, while it does, and after it."""
+    monkeypatch.setattr("napari_shiftvae.core.stopping.CHECK_EVERY", 4)
+    monkeypatch.setattr(TrainConfig, "epochs_for", lambda self, _: self.epochs or 6)
+    config = replace(CONFIG, train=TrainConfig(validation=0.2))
     expected = finish(analyse(image, config))
+    assert expected.epochs == expected.ending.epochs > 6
+    assert expected.ending.sentence in expected.diagnostics.sentences
+    assert (expected.finished, expected.ending.decided) == (True, True)
+    phases = {}
     for progress in analyse(image, config):
-        if progress.snapshot is None:
-            continue
-        snapshot = progress.snapshot()
-        if snapshot.paused["plateau"].isfinite().all():  # the rate falls, the end is known
-            break
-    loaded = load_run(save_run(snapshot, tmp_path / "made"))
-    again = finish(analyse(image, config, resume=loaded))
-    assert again.epochs == expected.epochs
-    assert again.atoms.equals(expected.atoms)
+        if progress.snapshot is not None:
+            pace = progress.report.pace
+            phases.setdefault((pace.waited > 2, pace.over), progress.snapshot())
+    assert list(phases) == [(False, False), (True, False), (True, True)]
+    for snapshot in phases.values():
+        loaded = load_run(save_run(snapshot, tmp_path / "made"))
+        assert not loaded.finished
+        assert loaded.goal == loaded.ending.epochs
+        assert (not loaded.ending.decided) == (not snapshot.paused["pace"][2])
+        again = finish(analyse(image, config, resume=loaded))
+        assert again.epochs == expected.epochs
+        assert again.atoms.equals(expected.atoms)
+        assert again.ending == expected.ending
+    more = AnalysisConfig(train=TrainConfig(epochs=expected.epochs + 1))
+    longer = finish(analyse(image, more, resume=expected))
+    assert (longer.goals, longer.config.train.validation) == ((0,), 0.2)  # still held out
 
 
 @pytest.mark.usefixtures("every_step")

@@ -1,5 +1,8 @@
 """The decoder's output layer by least squares, and what keeps its hidden layers smooth."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +59,22 @@ def test_a_disturbed_output_layer_is_found_again():
     *_, at = polish(model, patches, before)
     assert disturbed > 1.5 * left
     assert error(model, task, patches, at) < 1.1 * left
+
+
+def test_held_out_patches_are_not_learned_from():
+    """Noise in their place changes nothing."""
+    _, patches, model = trained(7)
+    learn, judge = torch.arange(100), torch.arange(100, 300)
+    spoilt = patches.frames.copy()
+    spoilt.reshape(300, -1)[judge] = np.random.default_rng(1).normal(size=(200, 24 * 24))
+    weights = []
+    for these in (patches, replace(patches, frames=spoilt)):
+        polished = copy.deepcopy(model)
+        for _ in polish(polished, these, encode(polished, these), learn):
+            pass
+        weights.append(polished.decoder.net[-1].weight)
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], model.decoder.net[-1].weight)
 
 
 def test_other_decoders_stay_as_they_are():

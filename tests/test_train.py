@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from napari_shiftvae.core import train as train_module
-from napari_shiftvae.core.bound import judged
+from napari_shiftvae.core.adam import Adam
+from napari_shiftvae.core.bound import evidence, judged
 from napari_shiftvae.core.diagnostics import seed_agreement
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.infer import encode
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import extract_patches, stack_patches
 from napari_shiftvae.core.simulate import Motif, factor_patches
-from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
+from napari_shiftvae.core.stopping import CHECK_EVERY, WORTH_NAT, Ending, Pace, hold_out
 from napari_shiftvae.core.train import FEWEST_PATCHES, TrainConfig, start, train
 
 MOTIF = Motif(patch_size_px=16, sigma_px=1.1, cage_half_diagonal_px=5.6)
@@ -332,47 +333,104 @@ def test_bound_on_held_out_patches_tells_overfitting(patches):
     assert report.validation > judged(model, patches, learn)[0] + 5
 
 
-def test_training_ends_where_nothing_is_gained(patches, slow_steps):
+def test_evidence_is_the_density_of_the_pixels():
+    """Of a pattern that is known, with the noise and the shift integrated out on a grid."""
+    model = make_model()
+    with torch.no_grad():
+        model.decoder.net[0].weight.zero_()  # patterns do not depend on the latents
+    clean = model.decode(torch.zeros(1, 2), torch.tensor([[0.3, -0.4]])).detach()
+    sigma = 0.3 * float(clean.std())
+    model.variance.fill_(sigma**2)
+    seen = clean + sigma * torch.randn(100, 16, 16, generator=torch.Generator().manual_seed(0))
+    patches = replace(stack_patches(seen.numpy()), offset=np.zeros(100), scale=np.ones(100))
+
+    axis = torch.linspace(-2.4, 2.4, 97)
+    grid = torch.cartesian_prod(axis, axis)
+    shown = model.decode(torch.zeros(len(grid), 2), grid).detach().flatten(1).double()
+    square = torch.cdist(seen.flatten(1).double(), shown).square() / sigma**2
+    prior = (grid / 0.8).square().sum(dim=1) + 2 * math.log(2 * math.pi * 0.8**2)
+    log = -0.5 * (square + prior) + 2 * math.log(0.05)
+    noise = 256 * math.log(math.sqrt(2 * math.pi) * sigma)
+    expected = noise - float(log.logsumexp(dim=1).mean())
+    assert evidence(model, patches, torch.arange(100)) == pytest.approx(expected, abs=0.05)
+
+
+def test_evidence_of_other_weights_leaves_the_model_alone(patches):
+    model, other = make_model(), make_model(seed=1)
+    weights = [parameter.detach().clone() for parameter in other.decoder.parameters()]
+    rows = torch.arange(20)
+    own, with_others = (evidence(model, patches, rows, these) for these in (None, weights))
+    assert same_weights(model, make_model())
+    model.decoder = other.decoder
+    assert own != with_others == evidence(model, patches, rows)
+
+
+def test_schedule_waits_while_held_out_patches_gain():
+    pace = Pace()
+    assert [step for step in range(301) if pace.is_due(step, 600)] == [240, 300]
+    pace.judge(50.0, 240, 600)  # too early to decide
+    assert (pace.waiting, pace.over) == (False, False)
+    pace.judge(49.0, 300, 600)
+    assert (pace.waiting, pace.gain) == (True, 1.0)
+    pace.waited = CHECK_EVERY
+    assert pace.is_due(360, 600)
+    pace.judge(49.0 - 0.9 * WORTH_NAT, 360, 600)
+    assert (pace.waiting, pace.over) == (False, True)
+    assert not pace.is_due(420, 600)
+
+
+@pytest.mark.parametrize(
+    ("losses", "waits"),
+    [((0.0, -0.1), 0), ((0.0, 1.0), 0), ((0.0, -5.0, -9.0, -9.1), 2), (range(0, -99, -1), 8)],
+)
+def test_training_takes_as_long_as_held_out_patches_ask_for(
+    patches, monkeypatch, slow_steps, losses, waits
+):
+    """At least 240 steps of it, at most three times as many, at the peak rate while it waits."""
     slow_steps(0.3)
-    config = TrainConfig(validation=0.2, patience=3, learning_rate=1e-6)  # it learns nothing
-    most = config.epochs_for(100)
-    reports = list(train(make_model(), patches, config))
-    last = reports[-1]
-    assert last.epoch == last.epochs < most / 2
+    told, rates = iter(losses), []
+    monkeypatch.setattr(train_module, "evidence", lambda *_: float(next(told)))
+    monkeypatch.setattr(TrainConfig, "epochs_for", lambda *_: 40)
+    own = Adam.step
+    monkeypatch.setattr(Adam, "step", lambda self, rate: (rates.append(rate), own(self, rate)))
+    reports = list(train(make_model(), patches, TrainConfig(validation=0.05, learning_rate=1e-3)))
+    last, steps = reports[-1], 240 + waits * CHECK_EVERY
+    assert (last.step, last.epoch, last.epochs) == (steps, steps // 6, steps // 6)
     assert last.seconds_left == 0
-    learning = TrainConfig(validation=0.2, patience=3, learning_rate=5e-3)
-    *_, learned = train(make_model(), patches, learning)
-    assert last.epoch <= learned.epoch <= most
-    assert learned.validation < last.validation - 50
+    assert not reports[118].pace.over
+    assert last.pace.over
+    assert rates.count(1e-3) == 1 + waits * CHECK_EVERY  # once when it has risen
+    assert rates[-1] < 2e-5
+    done = [report.epoch / report.epochs for report in reports]
+    assert done == sorted(done)
 
 
-def test_plateau_lets_the_rate_fall_once():
-    plateau = Plateau()
-    settings = {"per_epoch": 10, "total": 1000, "patience": 2}
-    assert plateau.after_epoch(5.0, step=500, **settings) == 1000
-    assert plateau.after_epoch(4.0, step=510, **settings) == 1000
-    assert plateau.after_epoch(3.95, step=520, **settings) == 1000  # not worth it
-    assert rate_until_plateau(521, 1000, plateau.falling_from) == 1
-    assert plateau.after_epoch(3.92, step=530, **settings) == 530 + 270
-    assert plateau.after_epoch(1.0, step=540, **(settings | {"total": 600})) == 600
-    rates = [rate_until_plateau(step, 600, plateau.falling_from) for step in range(530, 601)]
-    assert rates[0] == pytest.approx(1)
-    assert rates[-1] == pytest.approx(0.01)
-    assert (np.diff(rates) < 0).all()
-    early = Plateau()
-    for step in (100, 200, 300):  # of few patches, epochs are short: no sign of an end
-        assert early.after_epoch(1.0, step=step, **settings) == 1000
-    assert early.falling_from is None
-    late = Plateau()
-    assert late.after_epoch(1.0, step=670, **settings) == 1000  # always some time to fall
-    assert late.falling_from == 670
+def test_latents_are_cheap_while_the_schedule_waits():
+    state = start(make_model(), config := TrainConfig())
+    state.step = 400
+    assert train_module._price(state, 600, config) == 1
+    state.pace.waiting = True
+    assert train_module._price(state, 600, config) == train_module.WHILE_WAITING
+    assert train_module._price(state, 600, TrainConfig(kl_begin=1.0)) == 1
 
 
-def test_patience_without_patches_to_judge_by_is_refused():
-    with pytest.raises(InputError, match="patience is 3 without patches to judge by"):
-        TrainConfig(patience=3)
+def test_patches_are_held_out_where_their_number_allows_it():
+    config = TrainConfig()
+    held_out = {n: len(hold_out(n, config.share_for(n), 0)[1]) for n in (499, 500, 700, 10_000)}
+    assert held_out == {499: 0, 500: 25, 700: 35, 10_000: 100}
+    assert not config.is_open(499)
+    assert config.is_open(500)
+    assert TrainConfig(epochs=20).share_for(2000) == 0
+    assert not TrainConfig(epochs=20, validation=0.1).is_open(2000)
     with pytest.raises(InputError, match=r"validation is 0\.9"):
         TrainConfig(validation=0.9)
+
+
+def test_why_training_ended_is_told_in_words():
+    ending = Ending(epochs=20, added=0, held_out=50, gain_nat=0.1, decided=True)
+    assert "20 epochs, the least: halfway, 50 held-out patches" in ending.sentence
+    assert "13 more than the least: until" in replace(ending, epochs=33, added=13).sentence
+    assert "still gained 0.5 nat" in replace(ending, gain_nat=0.5).sentence
 
 
 # --- agreement of seeds ------------------------------------------------------------------------

@@ -320,4 +320,5 @@ def epochs_to_do(run: Run, find_settings: FindSettings, train_settings: TrainSet
     """Count the epochs that are left where a run is trained on with these settings."""
     config = config_for(find_settings, train_settings, device="auto").train
     config = replace(config, batch_size=run.config.train.batch_size)  # as `analyse` does
-    return max(0, config.epochs_for(int(run.used.sum())) - run.epochs)
+    same = config.epochs == run.config.train.epochs
+    return max(0, (run.goal if same else config.epochs_for(int(run.used.sum()))) - run.epochs)

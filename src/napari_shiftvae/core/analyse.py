@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
@@ -31,7 +32,8 @@ from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.smooth_refine import refine_together
 from napari_shiftvae.core.smoothness import Neighbourhood, neighbourhood
 from napari_shiftvae.core.spectrum import power_spectrum
-from napari_shiftvae.core.train import TrainReport, start, train
+from napari_shiftvae.core.stopping import Ending, hold_out
+from napari_shiftvae.core.train import TrainConfig, TrainReport, start, train
 
 __all__ = ["Progress", "analyse", "finish"]
 
@@ -112,7 +114,7 @@ def _analyse(
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
         told = Told.of_table(resume.atoms)
-        config = _taken_up(config, resume.config)
+        config = _taken_up(config, resume.config, len(training.patches))
         epochs = resume.epochs
         clock.seconds |= resume.seconds
     else:
@@ -127,18 +129,21 @@ def _analyse(
         told = Told.of_picks(len(picks), *said)
         training = _prepare(pixels, picks, separation_px, config, device=device, told=told)
     model, patches, state = training.model, training.patches, training.state
+    if model.config.classes and config.train.validation is None:
+        # Of the few that are rare or labelled, none can be spared.
+        config = replace(config, train=replace(config.train, validation=0.0))
 
     neighbours = neighbourhood(patches) if config.train.smoothness else None
     known = Labels.of_picks(told.labels, model.config.classes, patches.index)
+    ending = None if resume is None else resume.ending
     for report in train(model, patches, config.train, state, neighbours=neighbours, labels=known):
         epochs = report.epoch
         config = replace(config, train=report.config or config.train)
+        ending = _ending(report, config.train, len(patches))
         sent = yield Progress(
             stage="train",
             fraction=report.epoch / report.epochs,
-            message=". ".join(
-                (f"Training: epoch {report.epoch} of {report.epochs}", *report.mishaps[-1:])
-            ),
+            message=". ".join((f"Training: epoch {report.of_epochs}", *report.mishaps[-1:])),
             positions_yx=picks,
             index=patches.index,
             report=report,
@@ -150,14 +155,13 @@ def _analyse(
                 told=told,
                 image=image,
                 config=config,
+                ending=ending,
                 seconds=dict(clock.seconds),
             ),
         )
         stopped |= sent == "stop"
         if stopped:
             break
-    if config.train.patience and not stopped:
-        config = replace(config, train=replace(config.train, epochs=epochs))
     clock.seconds["train"] = state.seconds
     training = training.held()
     with clock.time("refine"):
@@ -179,11 +183,15 @@ def _analyse(
             epochs=epochs,
             seconds=clock.seconds,
         )
+        ended = ending is not None and ending.decided and epochs >= ending.epochs
         run = replace(
             run,
             atoms=with_classes(run.atoms, *classes) if classes else run.atoms,
             training=training,
-            diagnostics=run.diagnostics.and_told(state.mishaps),
+            ending=ending,
+            diagnostics=run.diagnostics.and_told(
+                [*state.mishaps, *([ending.sentence] if ending and ended else [])]
+            ),
             peak_memory_mb=peak_memory_mb(),
         )
         _ = run.maps
@@ -201,7 +209,9 @@ def _fitted(
     # Neighbours would move the latents away from where the decoder was polished; where classes are
     # learned, what tells them apart is left as it was learned.
     if neighbours is None and not model.config.classes:
-        for result in polish(model, patches, fit):
+        train, count = config.train, len(patches)
+        learn, _ = hold_out(count, train.share_for(count), train.seed)
+        for result in polish(model, patches, fit, learn):
             fit = result or fit
             yield Progress(stage="refine", fraction=0.0, message="Polishing the patterns")
     fit = yield from refining(model, patches, fit)
@@ -219,7 +229,21 @@ def _fitted(
     return fit
 
 
-def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig) -> AnalysisConfig:
+def _ending(report: TrainReport, config: TrainConfig, count: int) -> Ending | None:
+    """How long the training is to be, where held-out patches decide on it."""
+    if not config.is_open(count):
+        return None
+    gain = report.pace.gain
+    return Ending(
+        epochs=report.epochs,
+        added=report.epochs - config.epochs_for(count),
+        held_out=len(hold_out(count, config.share_for(count), config.seed)[1]),
+        gain_nat=gain if math.isfinite(gain) else None,
+        decided=report.pace.over,
+    )
+
+
+def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig, count: int) -> AnalysisConfig:
     """What made the model and its picks stays; how to go on may change."""
     train_config = replace(
         config.train,
@@ -227,6 +251,9 @@ def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig) -> AnalysisConfig
         batch_size=earlier.train.batch_size,  # steps are counted in batches
         learning_rate=earlier.train.learning_rate,  # which may have been lowered
     )
+    share = earlier.train.share_for(count)
+    if train_config.share_for(count) != share:  # what was held out must never be learned from
+        train_config = replace(train_config, validation=share)
     return replace(earlier, train=train_config, refine=config.refine)
 
 
@@ -238,6 +265,7 @@ def _snapshot(
     told: Told,
     image: MicroscopeImage,
     config: AnalysisConfig,
+    ending: Ending | None,
     seconds: dict[str, float],
 ) -> Run:
     """Make a run of what has been learned so far, read off the encoder, that can be trained on."""
@@ -259,7 +287,7 @@ def _snapshot(
         epochs=report.epoch,
         seconds=seconds,
     )
-    return replace(run, paused=pause(training))
+    return replace(run, paused=pause(training), ending=ending)
 
 
 def _some(patches: Patches, most: int) -> Patches:
@@ -286,7 +314,9 @@ def _resumed(image: MicroscopeImage, run: Run, device: torch.device) -> Training
         training = run.training.copied()
     else:
         training = resumed(run, patches_of(run, image), device)
-    return replace(training, goals=(*run.goals, run.epochs)) if run.finished else training
+    if not run.finished:
+        return training
+    return replace(training, goals=(*run.goals, run.config.train.epochs or 0))
 
 
 def _prepare(

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.infer import batches, content, given_of, on_device
+from napari_shiftvae.core.infer import (
+    batches,
+    content,
+    given_of,
+    maximise,
+    on_device,
+    prior_precision,
+    root_weight,
+)
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.windows import Windows, prior_centre
 
-__all__ = ["Terms", "judged", "terms"]
+__all__ = ["Terms", "evidence", "judged", "terms"]
 
 
 class Terms(NamedTuple):
@@ -130,6 +139,67 @@ def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tens
         means.append(encoded.z.cpu())
         poses.append(encoded.pose.cpu())
     return total / len(rows), torch.cat(means), torch.cat(poses)
+
+
+@torch.no_grad()
+def evidence(
+    model: ShiftVAE, patches: Windows, rows: Tensor, weights: Sequence[Tensor] | None = None
+) -> float:
+    """Negative logarithm of the evidence of some patches, by Laplace's approximation.
+
+    That is the bound with the posterior that suits each patch best, so it judges the decoder alone;
+    what the encoder knows of patches that it never saw is far less, and less steady. The variance
+    of the noise is the one that suits these patches.
+
+    Parameters
+    ----------
+    model : ShiftVAE
+    patches : Patches or Spectra
+    rows : (R,) int tensor
+    weights : sequence of tensor, optional
+        Parameters of the decoder to judge, instead of its own.
+
+    Returns
+    -------
+    float
+        Mean over the patches [nat].
+    """
+    own = [parameter.data for parameter in model.decoder.parameters()]
+    try:
+        _set_weights(model, own if weights is None else weights)
+        parts = [_at_maximum(model, patches, rows[piece]) for piece in batches(len(rows))]
+    finally:
+        _set_weights(model, own)
+    products, prior, square, count = (torch.cat(part) for part in zip(*parts, strict=True))
+    parameters = products.shape[1]
+    variance = square.sum() / (count - parameters).clamp(min=1).sum()
+    precision = prior_precision(model)
+    hessian = products / variance + torch.diag(precision)
+    each = (
+        square / variance
+        + count * torch.log(2 * math.pi * variance)
+        + prior
+        + torch.logdet(hessian)
+        - precision.log().sum()
+    )
+    return 0.5 * float(each.mean())
+
+
+def _set_weights(model: ShiftVAE, weights: Sequence[Tensor]) -> None:
+    for parameter, weight in zip(model.decoder.parameters(), weights, strict=True):
+        parameter.data = weight
+
+
+def _at_maximum(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[Tensor, ...]:
+    """Products of derivatives (B, A + K, A + K), and (B,) of each patch: prior, square, count."""
+    device, dims = model.variance.device, model.config.pose_dim
+    x = patches.gather(rows.numpy()).to(device)
+    encoded = model.encode(x, given_of(patches, rows, device))
+    start = torch.cat([encoded.pose, encoded.z], dim=1)
+    at, products, mean_square = maximise(model, patches, rows, start)
+    at[:, :dims] -= prior_centre(model, patches)[rows].to(device)
+    count = root_weight(model, patches, rows)[1]
+    return products, (prior_precision(model) * at.square()).sum(dim=1), mean_square * count, count
 
 
 def _kl(mean: Tensor, log_sd: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def refine(
     model.variance.copy_(own.mean())
     # Weights are estimates; each window has enough values to correct its own.
     variance = model.variance if patches.weight is None else own[:, None, None]
-    hessian = fit.covariance / variance + torch.diag(_precision(model))
+    hessian = fit.covariance / variance + torch.diag(prior_precision(model))
     yield replace(fit, covariance=torch.linalg.inv(hessian))
 
 
@@ -227,7 +227,7 @@ def maximise(
     if law is not None:
         pattern = model.decode(content(start[:, dims:], given), start[:, :dims])
         root = law.reweighted(root, patches, rows, pattern)
-    precision = _precision(model)
+    precision = prior_precision(model)
     centre = torch.zeros_like(start)
     centre[:, :dims] = prior_centre(model, patches)[rows].to(start)
     unit = precision.rsqrt()
@@ -273,7 +273,7 @@ def maximise(
     return best, products, mean_square
 
 
-def _precision(model: ShiftVAE) -> Tensor:
+def prior_precision(model: ShiftVAE) -> Tensor:
     """Prior precision of pose and latents."""
     return torch.cat([model.pose_prior**-2, model.pose_prior.new_ones(model.config.latent_dim)])
 

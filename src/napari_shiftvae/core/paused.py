@@ -13,6 +13,7 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.runs import POLISHED, Run, Training, kept_buffers
+from napari_shiftvae.core.stopping import Pace
 from napari_shiftvae.core.train import TrainConfig, TrainState, start
 
 __all__ = ["check_paused", "pause", "paused", "resumed", "taken_up"]
@@ -20,9 +21,9 @@ __all__ = ["check_paused", "pause", "paused", "resumed", "taken_up"]
 MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch names those of Adam
 NUMBERS = ("step", "seconds", "noise_sigma")
 BATCHES = ("order", "order_sizes", "generator")
-# Numbers that may be infinite or none, in one tensor: best bound on held-out patches, epochs
-# since, step at which the rate began to fall, last bound, steps to make in all.
-PLATEAU = 5
+# Of the held-out patches, in one tensor as some may be NaN: `Pace`, and the last bound on them.
+PACE = 6
+AVERAGE = "averages."
 
 
 def pause(training: Training) -> dict[str, Tensor]:
@@ -38,7 +39,8 @@ def pause(training: Training) -> dict[str, Tensor]:
         ``moments.<parameter>.<moment>`` and ``steps.<parameter>`` of Adam, ``buffers.<name>`` of
         the model as training left them, ``generator``, the batches left of the epoch (``order``,
         one after the other, and ``order_sizes``), ``step``, ``seconds``, ``noise_sigma`` and, of
-        the held-out patches, ``plateau``; ``goals`` where there were such.
+        the held-out patches, ``pace`` and ``averages.<parameter>`` of the decoder; ``goals`` where
+        there were such.
     """
     tensors = paused(training.model, training.state, training.buffers, training.noise_sigma)
     return tensors | ({"goals": torch.tensor(training.goals)} if training.goals else {})
@@ -55,13 +57,15 @@ def paused(
         "generator": state.generator.get_state(),
         "order": torch.cat([torch.zeros(0, dtype=torch.int64), *state.order]),
         "order_sizes": torch.tensor([len(rows) for rows in state.order], dtype=torch.int64),
-        "plateau": _plateau(state),
+        "pace": _pace(state),
     }
     for name, moments, steps in _of_parameters(model, state):
         if steps:  # a parameter that was never used has none
             tensors |= moments | {f"steps.{name}": steps}
     for name, value in buffers.items():
         tensors[f"buffers.{name}"] = value
+    names = [AVERAGE + name for name, _ in model.decoder.named_parameters()]
+    tensors |= dict(zip(names, state.averages, strict=False))  # none where nothing is to be judged
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
@@ -80,7 +84,7 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
     -------
     bool
     """
-    if not {*NUMBERS, *BATCHES, "plateau"} <= set(tensors):
+    if not {*NUMBERS, *BATCHES, "pace"} <= set(tensors):
         return False
     expected = {
         f"buffers.{name}": value
@@ -92,20 +96,24 @@ def check_paused(tensors: Mapping[str, Tensor], model: ShiftVAE, count: int) -> 
         if f"steps.{name}" in tensors:  # a parameter that was never used has none
             expected |= {f"moments.{name}.{key}": parameter for key in MOMENTS}
             expected[f"steps.{name}"] = torch.zeros(())
-    expected["plateau"] = torch.zeros(PLATEAU, dtype=torch.float64)
+    expected["pace"] = torch.zeros(PACE, dtype=torch.float64)
+    if any(name.startswith(AVERAGE) for name in tensors):
+        expected |= {
+            AVERAGE + name: value.detach() for name, value in model.decoder.named_parameters()
+        }
     order, sizes = tensors["order"], tensors["order_sizes"]
     goals = tensors.get("goals", torch.ones(1, dtype=torch.int64))
     return (
         set(tensors) - {"goals"} == {*expected, *NUMBERS, *BATCHES}
         and goals.dtype == torch.int64
         and goals.ndim == 1
-        and bool((goals > 0).all())
+        and bool((goals >= 0).all())
         and all(
             tensors[name].shape == value.shape and tensors[name].dtype == value.dtype
             for name, value in expected.items()
         )
         and all(tensors[name].numel() == 1 for name in NUMBERS)
-        and all(bool(tensors[name].isfinite().all()) for name in tensors if name != "plateau")
+        and all(bool(tensors[name].isfinite().all()) for name in tensors if name != "pace")
         and int(tensors["step"]) >= 0
         and order.dtype == sizes.dtype == torch.int64
         and order.ndim == sizes.ndim == 1
@@ -165,8 +173,10 @@ def taken_up(
         if f"steps.{name}" in tensors:
             for key, value in (moments | {f"steps.{name}": steps}).items():
                 value.copy_(tensors[key])
-    _set_plateau(state, tensors["plateau"].tolist())
     state.step, state.seconds = int(tensors["step"]), float(tensors["seconds"])
+    _set_pace(state, tensors["pace"].tolist())
+    names = [AVERAGE + name for name, _ in model.decoder.named_parameters()]
+    state.averages = [tensors[name].to(device, copy=True) for name in names if name in tensors]
     state.order = list(tensors["order"].split(tensors["order_sizes"].tolist()))
     if tensors["generator"].shape == state.generator.get_state().shape:
         try:
@@ -190,23 +200,15 @@ def _of_parameters(
         yield name, dict(zip(keys, moments, strict=True)), steps
 
 
-def _plateau(state: TrainState) -> Tensor:
-    """What decides on the end of training, NaN where there is nothing yet."""
-    plateau = state.plateau
-    numbers = (
-        plateau.best,
-        plateau.stale,
-        math.nan if plateau.falling_from is None else plateau.falling_from,
-        state.validation,
-        math.nan if state.total is None else state.total,
-    )
+def _pace(state: TrainState) -> Tensor:
+    pace = state.pace
+    numbers = (pace.waited, pace.waiting, pace.over, pace.loss, pace.gain, state.validation)
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def _set_plateau(state: TrainState, numbers: list[float]) -> None:
-    best, stale, falling_from, validation, total = numbers
-    state.plateau.best = best
-    state.plateau.stale = int(stale) if math.isfinite(stale) else 0
-    state.plateau.falling_from = int(falling_from) if math.isfinite(falling_from) else None
-    state.validation = validation
-    state.total = int(total) if math.isfinite(total) else None
+def _set_pace(state: TrainState, numbers: list[float]) -> None:
+    waited, waiting, over, loss, gain, state.validation = numbers
+    steps = max(0, int(waited)) if math.isfinite(waited) else 0
+    state.pace = Pace(
+        waited=min(steps, state.step), waiting=waiting == 1, over=over == 1, loss=loss, gain=gain
+    )

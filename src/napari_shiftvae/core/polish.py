@@ -21,7 +21,9 @@ WORTH = 2.0  # times the gain that noise alone brings: with less, patterns get n
 DAMPING = 1e-3  # mean square of a hidden feature (they are of order 1) that is too faint to tell
 
 
-def polish(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
+def polish(
+    model: ShiftVAE, patches: Patches, fit: Fit, learn: Tensor | None = None
+) -> Iterator[Fit | None]:
     """Fit the decoder's output layer to patches where their posterior has its maximum.
 
     The coefficients of a pattern are linear in the hidden features, so their least squares are
@@ -35,6 +37,8 @@ def polish(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
     patches : Patches
     fit : Fit
         Where to start, from `encode`.
+    learn : (M,) int tensor, optional
+        Rows to learn from, where others are held out.
 
     Yields
     ------
@@ -47,7 +51,8 @@ def polish(model: ShiftVAE, patches: Patches, fit: Fit) -> Iterator[Fit | None]:
         yield fit
         return
     at, dims = torch.cat([fit.pose, fit.z], dim=1), model.config.pose_dim
-    some = torch.arange(0, len(fit), -(-len(fit) // MOST_PATCHES))
+    learn = torch.arange(len(fit)) if learn is None else learn
+    some = learn[:: -(-len(learn) // MOST_PATCHES)]
     for _ in range(MOST_STEPS):
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in piecewise(lambda rows: _solved_at(model, patches, some[rows], at), len(some)):

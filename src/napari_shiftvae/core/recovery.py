@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, Notice, is_out_of_memory
-from napari_shiftvae.core.stopping import Plateau, hold_out
+from napari_shiftvae.core.stopping import Pace, hold_out
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.model import ShiftVAE
@@ -117,16 +117,14 @@ def _smaller_batches(config: TrainConfig, count: int, state: TrainState) -> tupl
     new = old // 2
     if new < SMALLEST_BATCH:
         raise InputError(OUT_OF_MEMORY)
-    learned = len(hold_out(count, config.validation, config.seed)[0])
+    learned = len(hold_out(count, config.share_for(count), config.seed)[0])
     before, after = math.ceil(learned / old), math.ceil(learned / new)
     state.order = []
     state.step = state.step // before * after
-    if state.total is not None:
-        state.total = state.total // before * after
-    if state.plateau.falling_from is not None:
-        state.plateau.falling_from = state.plateau.falling_from // before * after
-    # as many epochs as before, which by default depend on the batches
-    smaller = replace(config, batch_size=new, epochs=config.epochs_for(count))
+    # As many epochs as before, which by default depend on the batches, and as it stands by now.
+    epochs = config.epochs_for(count) + state.pace.waited // before
+    validation = config.share_for(count)
+    smaller = replace(config, batch_size=new, epochs=epochs, validation=validation)
     return smaller, f"Memory ran out: training goes on with batches of {new} instead of {old}."
 
 
@@ -140,9 +138,9 @@ class _Copy:
     step: int
     seconds: float
     order: list[torch.Tensor]
-    plateau: Plateau
+    pace: Pace
+    averages: list[torch.Tensor]
     validation: float
-    total: int | None
 
     @classmethod
     def of(cls, model: ShiftVAE, state: TrainState) -> _Copy:
@@ -153,9 +151,9 @@ class _Copy:
             step=state.step,
             seconds=state.seconds,
             order=list(state.order),
-            plateau=replace(state.plateau),
+            pace=replace(state.pace),
+            averages=_clones(state.averages),
             validation=state.validation,
-            total=state.total,
         )
 
     @property
@@ -170,8 +168,8 @@ class _Copy:
             setattr(state.optimiser, name, _clones(tensors))
         state.generator.set_state(self.generator)
         state.step, state.order = self.step, list(self.order)
-        state.plateau = replace(self.plateau)
-        state.validation, state.total = self.validation, self.total
+        state.pace, state.averages = replace(self.pace), _clones(self.averages)
+        state.validation = self.validation
 
 
 def _clones(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

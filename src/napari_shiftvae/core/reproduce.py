@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 IMAGE = {image}
 SHA256 = "{sha256}"
 PIXEL_SIZE_NM = {pixel_size_nm}  # (y, x)
-GOALS = {goals}  # epochs at which training was at its end before it was given more
+GOALS = {goals}  # epochs at which training was at its end before it was given more; 0: 'auto'
 STOPPED_AT = {stopped_at}  # step at which training was stopped by hand
 CONFIG = {config}
 
@@ -59,7 +59,7 @@ def main() -> int:
     image = replace(image, calibration=calibration)
     more = {{"positions_yx": picks, "given": told.given, "labels": told.labels}}
     for epochs in GOALS:
-        config = replace(CONFIG, train=replace(CONFIG.train, epochs=epochs))
+        config = replace(CONFIG, train=replace(CONFIG.train, epochs=epochs or None))
         more = {{"resume": finish(analyse(image, config, **more))}}
     steps = analyse(image, CONFIG, **more)
     answer = None

@@ -23,7 +23,7 @@ from safetensors.torch import save as save_tensors
 from napari_shiftvae.core.aside import written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.paused import check_paused, pause
-from napari_shiftvae.core.runparts import STATE, image_info, lengths, parts_of, refused
+from napari_shiftvae.core.runparts import STATE, ending_of, image_info, lengths, parts_of, refused
 from napari_shiftvae.core.runs import Run, summary
 from napari_shiftvae.core.spectra_run import CubeInfo, SpectraRun
 
@@ -80,6 +80,7 @@ def save_run(run: Run | SpectraRun, path: str | Path) -> Path:
         record |= {
             "intensity": run.intensity,
             "trained_on": run.trained_on and asdict(run.trained_on),
+            "ending": run.ending and asdict(run.ending),
         }
     training = run.training if isinstance(run, Run) else None
     paused = run.paused if training is None else pause(training)
@@ -142,6 +143,7 @@ def load_run(path: str | Path) -> Run:
             image=image_info(record["image"]),
             intensity=intensity and (float(intensity[0]), float(intensity[1])),
             trained_on=source and image_info(source),
+            ending=ending_of(record.get("ending")),
             **parts,
         )
         _check_paused(run, path)

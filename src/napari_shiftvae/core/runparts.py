@@ -18,6 +18,7 @@ from napari_shiftvae.core.given import GIVEN
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.runs import ImageInfo
 from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.stopping import Ending
 from napari_shiftvae.core.train import TrainConfig
 
 __all__ = ["STATE", "image_info", "lengths", "parts_of", "refused"]
@@ -45,6 +46,16 @@ def image_info(record: dict[str, Any]) -> ImageInfo:
     return ImageInfo(**(record | {"shape": (height, width), "pixel_size_nm": size and tuple(size)}))
 
 
+def ending_of(record: dict[str, Any] | None) -> Ending | None:
+    """Tell how long a training was to be, where held-out patches decided."""
+    if record is None:
+        return None
+    counts = {name: int(record[name]) for name in ("epochs", "added", "held_out")}
+    gain = record["gain_nat"]
+    decided = bool(record["decided"])
+    return Ending(**counts, gain_nat=None if gain is None else float(gain), decided=decided)
+
+
 def lengths(shape: list[Any]) -> tuple[int, ...]:
     """Shape of an array; ValueError where the record gives none."""
     found = tuple(int(length) for length in shape)
@@ -58,6 +69,7 @@ def parts_of(
 ) -> dict[str, Any]:
     """What runs of images and of spectra have in common."""
     settings = record["settings"]
+    train = {name: value for name, value in settings["train"].items() if name != "patience"}  # gone
     seconds = {str(stage): float(spent) for stage, spent in record["seconds"].items()}
     peak = record["peak_memory_mb"]
     tensors = load_tensors(members["model.safetensors"])
@@ -68,7 +80,7 @@ def parts_of(
         "atoms": _atoms(members["atoms.csv"], columns, model.config.latent_dim, path),
         "model": model,
         "paused": paused or None,
-        "config": AnalysisConfig(**(settings | {"train": TrainConfig(**settings["train"])})),
+        "config": AnalysisConfig(**(settings | {"train": TrainConfig(**train)})),
         "diagnostics": _diagnostics(record["diagnostics"]),
         "epochs": int(record["epochs"]),
         "device": str(record["device"]),

@@ -21,6 +21,7 @@ from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.positions import with_nm
 from napari_shiftvae.core.settings import AnalysisConfig
+from napari_shiftvae.core.stopping import Ending
 from napari_shiftvae.core.train import TrainState
 
 POLISHED = "decoder.net.4."  # the output layer of Fourier decoders, as `polish` changes it
@@ -78,7 +79,8 @@ class Training:
         Noise variance, gauge and output layer of the model between two steps; what follows the
         training changes them.
     goals : tuple of int
-        Epochs at which it was at its end before it was given more of them.
+        Epochs at which it was at its end before it was given more of them; 0 for as many as
+        held-out patches asked for.
     """
 
     model: ShiftVAE
@@ -134,6 +136,8 @@ class Run:
         Not kept in the file.
     paused : dict of str to tensor or None
         State of the training as a file holds it, from `paused.pause`.
+    ending : Ending or None
+        How long training was to be, where held-out patches decided on it.
     fit : Fit or None
         Posterior of every patch; not kept in the file.
     """
@@ -151,6 +155,7 @@ class Run:
     trained_on: ImageInfo | None = None
     training: Training | None = None
     paused: dict[str, torch.Tensor] | None = None
+    ending: Ending | None = None
     fit: Fit | None = None
 
     @property
@@ -184,7 +189,7 @@ class Run:
 
     @property
     def goals(self) -> tuple[int, ...]:
-        """Epochs at which the training was at its end before it was given more of them."""
+        """Epochs at which the training ended before it was given more; 0 for those of `ending`."""
         if self.training is not None:
             return self.training.goals
         kept = {} if self.paused is None else self.paused
@@ -196,9 +201,16 @@ class Run:
         return self.training is not None or self.paused is not None
 
     @property
+    def goal(self) -> int:
+        """Epochs to train in all, as far as it is known."""
+        if self.ending is not None and self.config.train.epochs is None:
+            return self.ending.epochs
+        return self.config.train.epochs_for(int(self.used.sum()))
+
+    @property
     def finished(self) -> bool:
         """Whether training went to its end."""
-        return self.epochs >= self.config.train.epochs_for(int(self.used.sum()))
+        return self.epochs >= self.goal
 
     @cached_property
     def maps(self) -> dict[str, NDArray[np.float32]]:

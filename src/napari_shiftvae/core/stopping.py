@@ -1,4 +1,4 @@
-"""When to end training: a bound on patches that are held out, and a rate that falls in time."""
+"""How long to train: the rate stands still halfway while patches that are held out still gain."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Plateau", "hold_out", "rate_until_plateau"]
+__all__ = ["CHECK_EVERY", "MEMORY", "MOST", "WORTH_NAT", "Ending", "Pace", "hold_out"]
 
-WORTH_NAT = 0.1  # per patch: what less is gained is not worth an epoch
-WARM_UP = 60  # steps
-SURE = 400  # steps before which no rate falls: of few patches, an epoch is a step or two
-FALL = 0.5  # of the steps up to there: how long the rate falls once nothing is gained any more
+CHECK_EVERY = 60  # steps
+WORTH_NAT = 0.2  # per patch and check: what less is gained is not worth waiting for
+MOST = 3  # times the least number of steps
+MEMORY = 0.98  # of the mean of the decoder's weights, for each step: its noise is averaged out
 
 
 def hold_out(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -26,50 +26,91 @@ def hold_out(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     (8, 2)
     """
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    judge = math.ceil(share * count)
+    judge = math.ceil(share * count - 1e-6)
     return shuffled[judge:].sort().values, shuffled[:judge].sort().values
 
 
 @dataclass(kw_only=True)
-class Plateau:
-    """Waits until the bound on held-out patches gets no better; changed in place.
+class Pace:
+    """Where the schedule of the rate stands still; changed in place.
+
+    Half of the least number of steps is made as if that were all. Then the schedule waits until
+    the decoder, judged by patches that are held out, gains no more than `WORTH_NAT` in
+    `CHECK_EVERY` steps, and goes on to its end. So data that are learned slowly, such as noisy
+    ones, get more steps, and others none.
 
     Attributes
     ----------
-    best : float
-        Lowest negative bound so far [nat].
-    stale : int
-        Epochs since.
-    falling_from : int or None
-        Step at which the rate began to fall.
+    waited : int
+        Steps for which it stood still.
+    waiting, over : bool
+        Whether it does, and whether it will no more.
+    loss, gain : float
+        Negative evidence of the held-out patches at the last check, and by how much it had become
+        less since the one before [nat per patch]; NaN before.
     """
 
-    best: float = math.inf
-    stale: int = 0
-    falling_from: int | None = None
+    waited: int = 0
+    waiting: bool = False
+    over: bool = False
+    loss: float = math.nan
+    gain: float = math.nan
 
-    def after_epoch(
-        self, bound: float, *, step: int, per_epoch: int, total: int, patience: int
-    ) -> int:
-        """Note a negative bound [nat]; return the number of steps to make in all.
+    def is_due(self, step: int, least: int) -> bool:
+        """Whether held-out patches are to be judged after a step, of `least` steps or more."""
+        begun = step - self.waited >= least / 2 - CHECK_EVERY
+        return begun and not self.over and step % CHECK_EVERY == 0
 
-        With `patience` epochs of no gain after the first 400 steps, or two thirds of all steps
-        made, the rate begins to fall.
+    def judge(self, loss: float, step: int, least: int) -> None:
+        """Note how the held-out patches do [nat], and wait or not."""
+        self.gain, self.loss = self.loss - loss, loss
+        if step - self.waited < least / 2:
+            return
+        self.waiting = self.gain > WORTH_NAT and self.waited < (MOST - 1) * least
+        self.over = not self.waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How long a training is to be by what held-out patches say.
+
+    Attributes
+    ----------
+    epochs, added : int
+        To make, as far as it is known, and by how many that is more than the least.
+    held_out : int
+        Patches.
+    gain_nat : float or None
+        What they gained before the last check [nat per patch]; None before.
+    decided : bool
+        Whether there will be no more of them.
+    """
+
+    epochs: int
+    added: int
+    held_out: int
+    gain_nat: float | None
+    decided: bool
+
+    @property
+    def sentence(self) -> str:
+        """The same in words.
+
+        Examples
+        --------
+        >>> Ending(epochs=24, added=4, held_out=100, gain_nat=0.1, decided=True).sentence
+        'Training ended after 24 epochs, 4 more than the least: until 100 held-out patches gained \
+no more than 0.2 nat in 60 steps.'
         """
-        if self.falling_from is not None:
-            return total
-        self.stale = 0 if bound < self.best - WORTH_NAT or step < SURE else self.stale + 1
-        self.best = min(self.best, bound)
-        ending = step + per_epoch * math.ceil(FALL * step / per_epoch)
-        if self.stale < patience and ending < total:
-            return total
-        self.falling_from = step
-        return min(total, ending)
-
-
-def rate_until_plateau(step: int, total: int, falling_from: int | None) -> float:
-    """Fraction of the peak rate, where the number of steps is not known from the start."""
-    if falling_from is None:
-        return min(1.0, 0.1 + 0.9 * step / WARM_UP)
-    progress = (step - falling_from) / max(1, total - falling_from)
-    return 0.01 + 0.495 * (1 + math.cos(math.pi * progress))
+        more = f", {self.added} more than the least" if self.added else ", the least"
+        ended = f"Training ended after {self.epochs} epochs{more}"
+        gain = self.gain_nat or 0.0
+        if gain > WORTH_NAT:
+            return (
+                f"{ended}, though {self.held_out} held-out patches still gained {gain:.2g} nat in "
+                f"{CHECK_EVERY} steps: more epochs may help."
+            )
+        return (
+            f"{ended}: {'until' if self.added else 'halfway,'} {self.held_out} held-out patches "
+            f"gained no more than {WORTH_NAT:g} nat in {CHECK_EVERY} steps."
+        )

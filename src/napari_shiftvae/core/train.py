@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.adam import Adam
-from napari_shiftvae.core.bound import judged, terms
+from napari_shiftvae.core.bound import evidence, judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.decoders import lean_to_prior
 from napari_shiftvae.core.errors import InputError
@@ -20,7 +20,7 @@ from napari_shiftvae.core.infer import given_of, on_device
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.recovery import LostLossError, recovering
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
-from napari_shiftvae.core.stopping import Plateau, hold_out, rate_until_plateau
+from napari_shiftvae.core.stopping import MEMORY, Pace, hold_out
 from napari_shiftvae.core.train_config import FEWEST_PATCHES, TrainConfig
 from napari_shiftvae.core.windows import Windows, prior_centre
 
@@ -35,6 +35,7 @@ __all__ = [
 
 REPORT_EVERY_S = 0.1
 LONGEST_RISE = 300  # steps over which latents come to their whole price
+WHILE_WAITING = 0.3  # of that price: cheap latents leave poor arrangements
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +46,8 @@ class TrainReport:
     ----------
     epoch, epochs, step : int
         Finished epochs, epochs to do, finished steps.
+    pace : Pace
+        Whether `epochs` may become more.
     loss : float
         Negative evidence lower bound per patch [nat].
     reconstruction : float
@@ -55,7 +58,8 @@ class TrainReport:
     kl_latents : (K,) float array
         The same for each content latent [nat].
     seconds, seconds_left : float
-        Time spent training, without what is done with the reports, and expected until the end.
+        Time spent training, without what is done with the reports, and expected until the end;
+        more where `epochs` become more.
     latents : (N, K) float32 array
         Newest posterior mean of each patch, NaN where it was not seen yet.
     shift_yx_px : (N, 2) float32 array
@@ -80,9 +84,15 @@ class TrainReport:
     seconds_left: float
     latents: NDArray[np.float32]
     shift_yx_px: NDArray[np.float32]
+    pace: Pace = field(default_factory=lambda: Pace(over=True))
     validation: float = math.nan
     config: TrainConfig | None = None
     mishaps: tuple[str, ...] = ()
+
+    @property
+    def of_epochs(self) -> str:
+        """How far it is, in words."""
+        return f"{self.epoch} of {self.epochs}{'' if self.pace.over else ' or more'}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,9 +105,9 @@ class TrainState:
     seconds: float = 0.0
     learned_from: int = 0  # patches
     order: list[torch.Tensor] = field(default_factory=list)
-    plateau: Plateau = field(default_factory=Plateau)
+    pace: Pace = field(default_factory=Pace)
+    averages: list[torch.Tensor] = field(default_factory=list)  # of the decoder's weights
     validation: float = math.nan
-    total: int | None = None
     mishaps: list[str] = field(default_factory=list)
 
 
@@ -196,11 +206,12 @@ def _training(
 ) -> Iterator[TrainReport]:
     """Train on from a state to the end."""
     count = len(patches)
-    batch, epochs = config.batch_for(count), config.epochs_for(count)
-    learn, judge = hold_out(count, config.validation, config.seed)
+    learn, judge = hold_out(count, config.share_for(count), config.seed)
     state.learned_from = len(learn)
-    steps_per_epoch = math.ceil(len(learn) / batch)
-    total = (config.patience and state.total) or epochs * steps_per_epoch
+    steps_per_epoch = math.ceil(len(learn) / config.batch_for(count))
+    least, pace = config.epochs_for(count) * steps_per_epoch, state.pace
+    if not config.is_open(count):
+        pace = state.pace = Pace(over=True)
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
     centre = prior_centre(model, patches)
@@ -211,27 +222,25 @@ def _training(
     began, first_step = time.perf_counter(), state.step
     spent, reported, away = state.seconds, began, 0.0
     model.train()
-    while state.step < total:
+    while state.step < least + pace.waited:
         if not state.order:
-            if model.classes is not None and 2 * state.step >= total and variance.isfinite().all():
+            halfway = 2 * (state.step - pace.waited) >= least
+            if model.classes is not None and halfway and variance[learn].isfinite().all():
                 # Before, the latents are not yet those that tell classes apart.
-                model.classes.follow(latents.to(device), variance.to(device), label.to(device))
+                z, of_z, known = (one[learn].to(device) for one in (latents, variance, label))
+                model.classes.follow(z, of_z, known)
             shuffled = _shuffled(learn, state.generator, neighbours if config.smoothness else None)
             state.order = list(shuffled.tensor_split(steps_per_epoch))
         rows = state.order.pop(0)
-        pairs = None
-        if config.smoothness and neighbours:
-            first, second = neighbours.pairs_among(rows)
-            pairs = first.to(device), second.to(device)
         found, encoded = _step(
             model,
             patches.gather(rows.numpy()).to(device),
             config,
             state,
-            total=total,
+            least=least,
             centre=centre[rows].to(device),
             weight=on_device(patches.weigh(rows), device),
-            pairs=pairs,
+            pairs=_pairs(rows, neighbours if config.smoothness else None, device),
             label=label[rows].to(device),
             given=given_of(patches, rows, device),
         )
@@ -242,17 +251,12 @@ def _training(
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
+        if not pace.over:
+            _keep_pace(model, patches, judge, state, least)
+        total = least + pace.waited
         if len(judge) and not state.order:
             state.validation, latents[judge], pose = judged(model, patches, judge)
             shift[judge] = model.placed(pose)[0] - remainder[judge]
-            if config.patience:
-                total = state.total = state.plateau.after_epoch(
-                    state.validation,
-                    step=state.step,
-                    per_epoch=steps_per_epoch,
-                    total=total,
-                    patience=config.patience,
-                )
         now = time.perf_counter()
         state.seconds = spent + now - began - away
         if now - reported < REPORT_EVERY_S and state.step < total:
@@ -262,7 +266,8 @@ def _training(
         loss, mean_square, kl_shift, *kl_latents = found.tolist()
         yield TrainReport(
             epoch=state.step // steps_per_epoch,
-            epochs=math.ceil(total / steps_per_epoch),
+            epochs=total // steps_per_epoch,
+            pace=replace(pace),
             step=state.step,
             loss=loss,
             reconstruction=math.sqrt(mean_square),
@@ -283,7 +288,7 @@ def _step(
     config: TrainConfig,
     state: TrainState,
     *,
-    total: int,
+    least: int,
     centre: torch.Tensor,
     weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
@@ -302,7 +307,7 @@ def _step(
             edge_preserving=config.edge_preserving,
         )
         encoded = encoded._replace(z=z, log_sd_z=log_sd)
-    price = _price(state, total, config)
+    price = _price(state, least, config)
     found = terms(
         model,
         x,
@@ -322,7 +327,7 @@ def _step(
     smooth = model.config.decoder == "fourier" and model.config.dimensions == 2
     if smooth and not model.config.classes:
         lean_to_prior(model.decoder.net, state.learned_from)
-    state.optimiser.step(_rate(state, total, config) * config.learning_rate)
+    state.optimiser.step(_rate(state, least) * config.learning_rate)
     bound = found.loss + (1 - price) * config.kl_content * found.kl_content
     numbers = [bound, found.mean_square, found.kl_pose, *found.kl_latents]
     return torch.stack(numbers).detach(), encoded
@@ -351,17 +356,48 @@ def _shuffled(
     return learn[torch.randperm(len(learn), generator=generator, device=generator.device).cpu()]
 
 
-def _rate(state: TrainState, total: int, config: TrainConfig) -> float:
-    """Fraction of the peak rate: linear rise over a tenth, then a cosine to one per cent."""
-    if config.patience:
-        return rate_until_plateau(state.step, total, state.plateau.falling_from)
-    progress = state.step / total
+def _pairs(
+    rows: torch.Tensor, neighbours: Neighbourhood | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Neighbours within a batch, of those that are compared."""
+    if neighbours is None:
+        return None
+    first, second = neighbours.pairs_among(rows)
+    return first.to(device), second.to(device)
+
+
+def _keep_pace(
+    model: ShiftVAE, patches: Windows, judge: torch.Tensor, state: TrainState, least: int
+) -> None:
+    """Average the decoder's weights after a step, and decide by them whether to wait."""
+    pace = state.pace
+    pace.waited += pace.waiting
+    weights = [parameter.detach() for parameter in model.decoder.parameters()]
+    state.averages = state.averages or [weight.clone() for weight in weights]
+    for average, weight in zip(state.averages, weights, strict=True):
+        average.lerp_(weight, 1 - MEMORY)
+    if pace.is_due(state.step, least):
+        pace.judge(evidence(model, patches, judge, state.averages), state.step, least)
+    if pace.over:
+        state.averages = []
+
+
+def _rate(state: TrainState, least: int) -> float:
+    """Fraction of the peak rate: linear rise over a tenth, then a cosine to one per cent.
+
+    While the schedule waits the rate is at its peak.
+    """
+    if state.pace.waiting:
+        return 1.0
+    progress = (state.step - state.pace.waited) / least
     if progress < 0.1:
         return 0.1 + 9 * progress
     return 0.01 + 0.495 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
 
 
-def _price(state: TrainState, total: int, config: TrainConfig) -> float:
+def _price(state: TrainState, least: int, config: TrainConfig) -> float:
     """Fraction of the weight of the latents' divergence that counts in this step."""
-    rise = min(LONGEST_RISE, total // 2)
+    if state.pace.waiting:
+        return max(config.kl_begin, WHILE_WAITING)
+    rise = min(LONGEST_RISE, least // 2)
     return min(1.0, config.kl_begin + (1 - config.kl_begin) * state.step / max(1, rise))

@@ -156,9 +156,8 @@ class Restoring(QObject):
         if run.finished or not run.resumable:
             self._session.say(f"Took over the run of '{image.name}': see Explore and Fields.")
             return
-        wanted = run.config.train.epochs_for(int(run.used.sum()))
         self._notice.ask(
-            f"The run of '{image.name}' is at epoch {run.epochs} of {wanted}.",
+            f"The run of '{image.name}' is at epoch {run.epochs} of {run.goal}.",
             Resume=("Train on from there, with the same numbers.", self.resume_asked.emit),
             Later=("Resume in the Train tab does the same.", lambda: None),
         )

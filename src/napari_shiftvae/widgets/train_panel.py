@@ -186,7 +186,8 @@ class TrainPanel(QWidget):
             return
         # the very first steps take much longer than those that follow
         left = _duration(report.seconds_left) if report.seconds > 1 else "some time"
-        self.status.setText(f"epoch {report.epoch} of {report.epochs}  ·  {left} left  ·  {device}")
+        left += " left" if report.pace.over else " or more left"
+        self.status.setText(f"epoch {report.of_epochs}  ·  {left}  ·  {device}")
         self.plot.set_losses(losses)
 
 
