@@ -183,9 +183,20 @@ def test_what_cannot_be_is_told():
 def test_the_table_of_classes():
     atoms = pd.DataFrame({"z1": [1.0, 3.0, np.nan, 8.0, 5.0], "set_aside": [""] * 5})
     table = class_table(atoms, [0, 0, 0, 1, -1])
-    assert list(table.columns) == ["count", "z1", "z1 sd"]
-    assert table.loc[0].tolist() == [3, 2.0, 1.0]
-    assert table.loc[1].tolist() == [1, 8.0, 0.0]
+    assert list(table.columns) == ["count", "z1", "z1 sd", "z1 se"]
+    assert table.loc[0].tolist() == [3, 2.0, 1.0, 1.0]  # of the two that have a value
+    assert table.loc[1].tolist()[:3] == [1, 8.0, 0.0]
+    assert np.isnan(table.loc[1, "z1 se"])
+
+
+def test_the_error_of_a_mean_is_that_of_repeated_classes():
+    rng = np.random.default_rng(4)
+    tables = [
+        class_table(pd.DataFrame({"z1": rng.normal(2, 0.7, 50)}), np.zeros(50)).loc[0]
+        for _ in range(200)
+    ]
+    ratio = [(table["z1"] - 2) / table["z1 se"] for table in tables]
+    assert np.std(ratio) == pytest.approx(1, abs=0.15)
 
 
 def test_pictures_of_classes_are_mean_patches_in_the_unit_of_the_image(monkeypatch):

@@ -1,7 +1,6 @@
 """Figures: colours that all people can read, and everything where it belongs."""
 
 import io
-import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -155,13 +154,14 @@ def test_tiff_holds_its_scale():
     figure = figure_of(GREY, View(pixel_size_nm=(0.02, 0.04)), field=FIELD)
     page = laid_out(figure)
     with tifffile.TiffFile(io.BytesIO(as_tiff(figure))) as file:
-        metadata, pixels = file.ome_metadata, file.asarray()
+        metadata, tags, pixels = file.imagej_metadata, file.pages[0].tags, file.asarray()
     picture = next(part for part in page.parts if isinstance(part, Picture))
     assert pixels.shape == (round(2 * page.height), round(2 * page.width), 3)
+    assert metadata["unit"] == "nm"
     for axis, nm, length in (("X", 64 * 0.04, picture.width), ("Y", 40 * 0.02, picture.height)):
-        size = re.search(f'PhysicalSize{axis}="([0-9.e-]+)"', metadata)
-        assert float(size[1]) == pytest.approx(nm / (2 * length), rel=1e-6)
-        assert f'PhysicalSize{axis}Unit="nm"' in metadata
+        pixels, by = tags[f"{axis}Resolution"].value
+        assert by / pixels == pytest.approx(nm / (2 * length), rel=1e-6)
+        assert tags["ResolutionUnit"].value == 1  # the unit is that of the metadata
 
 
 def test_an_unknown_ending_is_refused():

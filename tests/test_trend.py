@@ -34,18 +34,23 @@ def test_an_affine_trend_is_removed_among_defects_and_said(seed):
         float(word.strip("(),")) for word in found.sentence.split() if any(map(str.isdigit, word))
     ]
     truth = [*SHIFT, -0.3, 0.4, 0.25, np.rad2deg(-0.0035)]
-    np.testing.assert_allclose(numbers, truth, atol=0.03)
+    stated, sd = np.reshape(numbers, (6, 2)).T
+    np.testing.assert_allclose(stated, truth, atol=0.03)
+    assert (sd > 0).all()
     for word in ("shift", "px", "stretch exx", "eyy", "shear exy", "%", "rotation", "degrees"):
         assert word in found.sentence
 
 
 def test_deviation_of_the_trend_is_that_of_repeated_images():
-    ratios = []
+    ratios, stated = [], []
     for seed in range(60):
         positions, trend, moved, _ = scene(seed, defects=0, noise=0.3)
         found = remove_trend(positions, moved, "affine")
         ratios.append((found.removed_yx_px - trend)[::30] / found.sd_yx_px[::30])
+        words = found.sentence.split("shift (")[1].split(",")[0].split()
+        stated.append((float(words[0]) - SHIFT[0]) / float(words[2]))
     assert np.std(ratios) == pytest.approx(1, abs=0.1)
+    assert np.std(stated) == pytest.approx(1, abs=0.4)  # rounded to the second digit
 
 
 @pytest.mark.parametrize(("kind", "turn"), [("shift", 0.0), ("rigid", 0.0035)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -15,6 +16,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
 
 from mouse import Mouse
+from napari_shiftvae.core.formats import read_signals
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.widgets import ShiftVAEWidget
 
@@ -163,7 +165,11 @@ def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, m
         assert path.stat().st_size > 10_000
     with tifffile.TiffFile(tmp_path / "figure.tif") as file:
         assert file.asarray().shape[2] == 3
-        assert 'PhysicalSizeXUnit="nm"' in file.ome_metadata
+    (opened,) = read_signals(tmp_path / "figure.tif")  # at the scale of the sample, in any program
+    per_pm = [1000 * axis.scale for axis in opened.axes[:2]]
+    assert [axis.unit for axis in opened.axes[:2]] == ["nm", "nm"]
+    assert per_pm[0] == pytest.approx(per_pm[1], rel=1e-3)
+    assert 0.1 * PX_PM < per_pm[0] < PX_PM
 
 
 def test_bars_on_the_canvas_and_the_atoms_follow_their_boxes(qtbot, viewer, dock) -> None:
@@ -268,3 +274,31 @@ def test_of_the_image_by_the_model_the_residual_is_hidden_at_first(qtbot, viewer
     dock.fields.map.setCurrentText("residual")  # of the atoms
     qtbot.waitUntil(lambda: "made residual of atoms" in viewer.layers, timeout=WAIT_MS)
     assert not viewer.layers["made residual"].visible
+
+
+def test_the_gain_obeys_keys(qtbot, viewer, dock) -> None:
+    gain, arrows = dock.fields.gain, viewer.layers["made shift"]
+    gain.setValue(20)
+    for key, expected in ((Qt.Key.Key_Right, 21), (Qt.Key.Key_Left, 20), (Qt.Key.Key_PageUp, 30)):
+        qtbot.keyClick(gain._slider, key)
+        assert gain.value() == arrows.length == expected
+
+
+def test_what_cannot_be_worked_out_shows_no_arrows(qtbot, viewer, dock) -> None:
+    fields, arrows = dock.fields, viewer.layers["made shift"]
+    fields.vectors.setCurrentText("displacement from the lattice")
+    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.keyClick(fields.vectors, Qt.Key.Key_Up)  # between sublattices, of which there are none
+    qtbot.waitUntil(lambda: "no two sublattices" in fields.note.text(), timeout=WAIT_MS)
+    assert not fields.arrows.isChecked()
+    assert not arrows.visible
+    names = np.where(np.arange(len(dock.session.picks)) % 2, "A", "B").astype(object)
+    table = pd.DataFrame({"sublattice": names})
+    dock.session.change_picks(dock.session.picks.with_measured(table))  # as Group in Atoms does
+    qtbot.waitUntil(lambda: "nearest neighbours" in fields.note.text(), timeout=WAIT_MS)
+    assert arrows.visible
+    tick(qtbot, fields.arrows)
+    assert not arrows.visible
+    qtbot.keyClick(fields.vectors, Qt.Key.Key_Down)  # who chooses arrows wants to see them
+    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
+    assert arrows.visible

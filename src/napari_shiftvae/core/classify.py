@@ -182,20 +182,22 @@ def class_table(atoms: pd.DataFrame, label: ArrayLike) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a class, indexed by its number: ``count``, then the mean of each column, NaN left
-        out, and ``<column> sd``.
+        One row a class, indexed by its number: ``count``, then for each column, NaN left out, its
+        mean; ``<column> sd``, how much the atoms differ; and ``<column> se``, the standard error
+        of the mean (NaN for a single atom).
 
     Examples
     --------
     >>> class_table(pd.DataFrame({"z1": [1.0, 2.0, 7.0, 9.0]}), [0, 0, 1, -1]).loc[0].to_dict()
-    {'count': 2.0, 'z1': 1.5, 'z1 sd': 0.5}
+    {'count': 2.0, 'z1': 1.5, 'z1 sd': 0.5, 'z1 se': 0.5}
     """
     number = pd.Series(np.asarray(label), index=atoms.index, name="class")
     groups = atoms.select_dtypes("number").loc[number >= 0].groupby(number[number >= 0])
     columns = {"count": groups.size()}
-    mean, sd = groups.mean(), groups.std(ddof=0)
+    mean, sd, error = groups.mean(), groups.std(ddof=0), groups.sem()
     for name in mean.columns:
-        columns[str(name)], columns[f"{name} sd"] = mean[name], sd[name]
+        columns[str(name)] = mean[name]
+        columns[f"{name} sd"], columns[f"{name} se"] = sd[name], error[name]
     return pd.DataFrame(columns)
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -81,7 +82,9 @@ def as_png(figure: Figure) -> bytes:
 
 
 def as_tiff(figure: Figure) -> bytes:
-    """Draw a figure as OME-TIFF in colours, which programs open at its scale.
+    """Draw a figure as TIFF in colours with its scale, as ImageJ writes it: pixels per nm.
+
+    Fiji opens it at its scale without a plugin, which OME-TIFF needs.
 
     Parameters
     ----------
@@ -91,23 +94,21 @@ def as_tiff(figure: Figure) -> bytes:
     -------
     bytes
     """
-    metadata: dict[str, object] = {"axes": "YXS"}
+    scale: dict[str, Any] = {}
     if figure.pixel_size_nm is not None:
-        zoom_yx = laid_out(figure).zoom_yx
-        size_yx = [
-            size / zoom / SHARPNESS
-            for size, zoom in zip(figure.pixel_size_nm, zoom_yx, strict=True)
+        per_nm_yx = [
+            zoom * SHARPNESS / size
+            for size, zoom in zip(figure.pixel_size_nm, laid_out(figure).zoom_yx, strict=True)
         ]
-        for letter, size in zip("YX", size_yx, strict=True):
-            metadata |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "nm"}
+        scale = {"resolution": tuple(per_nm_yx[::-1]), "metadata": {"unit": "nm"}}
     packed = io.BytesIO()
     tifffile.imwrite(
         packed,
         _painted(figure),
-        ome=True,
+        imagej=True,
         photometric="rgb",
         compression="zlib",
-        metadata=metadata,
+        **scale,
     )
     return packed.getvalue()
 

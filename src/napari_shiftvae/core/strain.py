@@ -135,7 +135,8 @@ def strain(
     gradient[~enough], along[~enough] = np.nan, np.nan
     # Errors of u_x and u_y are independent, so those of the mixed derivatives are as well.
     mixed_sd = np.sqrt(along[:, 1, 0] + along[:, 0, 1]) / 2
-    none = int((~enough & np.isfinite(positions).all(axis=1)).sum())
+    found = np.isfinite(positions).all(axis=1)
+    none = int((found & ~enough).sum())
     return Strain(
         exx=gradient[:, 1, 1],
         eyy=gradient[:, 0, 0],
@@ -148,8 +149,9 @@ def strain(
         neighbours=np.where(enough, there[:, :-1].sum(axis=1), around.count),
         position_sd_px=float(np.sqrt(np.mean(sd[enough] ** 2))) if enough.any() else float("nan"),
         sentence=(
-            f"Small strain, from {reference.sentence}; {none} of {len(positions)} atoms have "
-            f"fewer than {FEWEST_NEIGHBOURS} neighbours and no strain."
+            f"Small strain, from {reference.sentence}; {none} of {found.sum()} atoms "
+            f"{'has' if none == 1 else 'have'} fewer than {FEWEST_NEIGHBOURS} neighbours and no "
+            "strain."
         ),
     )
 

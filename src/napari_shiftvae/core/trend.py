@@ -41,7 +41,7 @@ class Trend:
     middle_yx : (2,) array
         Mean position of the atoms [px].
     sentence : str
-        What was removed, with numbers and units, for the user.
+        What was removed, with numbers, their standard deviations and units, for the user.
     """
 
     yx_px: Floats
@@ -98,9 +98,8 @@ def remove_trend(
     >>> moved = 0.01 * (positions - 25) * (0, 1) + (0.3, -1.2)
     >>> moved[8] = 7.0  # a defect
     >>> found = remove_trend(positions, moved, "affine")
-    >>> found.sentence
-    'Removed: shift (0.30, -1.20) px (y, x), stretch exx 1.00 %, eyy 0.00 %, shear exy 0.00 %, \
-rotation 0.00 degrees from x towards y.'
+    >>> found.sentence.split(", stretch")[0]
+    'Removed: shift (0.3000 ± 0.0000, -1.2000 ± 0.0000) px (y, x)'
     >>> found.yx_px[8].round(2)
     array([6.7 , 8.25])
     """
@@ -126,7 +125,7 @@ rotation 0.00 degrees from x towards y.'
         band = _band(positions[valid], band_px)
         removed[valid], removed_sd[valid] = _rows(positions[valid], moved[valid], band)
         shift = removed[valid].mean(axis=0)
-        sentence = _rows_in_words(removed[valid], shift, band)
+        sentence = _rows_in_words(removed[valid], removed_sd[valid], shift, band)
     else:
         design = _design(positions - middle, kind)  # (N, 2, P)
         solution, covariance = _robust(design[valid], moved[valid])
@@ -134,7 +133,7 @@ rotation 0.00 degrees from x towards y.'
         removed_sd = np.sqrt(np.einsum("nip,pq,niq->ni", design, covariance, design))
         shift = solution[:2]
         gradient = np.moveaxis(_design(np.eye(2), kind) @ solution - shift, 0, 1)
-        sentence = _in_words(shift, gradient, kind)
+        sentence = _in_words(solution, covariance, kind)
     return Trend(
         yx_px=moved - removed,
         sd_yx_px=np.where(np.isfinite(moved), np.hypot(np.asarray(sd_yx_px), removed_sd), np.nan),
@@ -215,25 +214,40 @@ def _rows(positions: Floats, moved: Floats, band_px: float) -> tuple[Floats, Flo
     return trend, sd
 
 
-def _in_words(shift: Floats, gradient: Floats, kind: Kind) -> str:
-    said = [f"shift ({shift[0]:.2f}, {shift[1]:.2f}) px (y, x)"]
+# Strain and rotation of a trend by its parameters, as `_design` has them.
+AFFINE = {
+    "exx": np.array([0, 0, 0, 0, 0, 1.0]),
+    "eyy": np.array([0, 0, 1.0, 0, 0, 0]),
+    "exy": np.array([0, 0, 0, 0.5, 0.5, 0]),
+    "rotation": np.array([0, 0, 0, 0.5, -0.5, 0]),
+}
+TURN = {"affine": AFFINE["rotation"], "rigid": np.array([0, 0, 1.0])}
+
+
+def _in_words(solution: Floats, covariance: Floats, kind: Kind) -> str:
+    """Tell the parameters (P,) of a trend by their covariance (P, P)."""
+
+    def given(by: Floats, factor: float = 1.0) -> str:
+        value = factor * float(by @ solution)
+        sd = factor * max(float(by @ covariance @ by), 0.0) ** 0.5
+        digits = 2 if sd > 0.005 else 4
+        return f"{round(value, digits) + 0.0:.{digits}f} ± {sd:.{digits}f}"
+
+    y, x = np.eye(len(solution))[:2]
+    said = [f"shift ({given(y)}, {given(x)}) px (y, x)"]
     if kind == "affine":
-        exx, eyy, exy = gradient[1, 1], gradient[0, 0], (gradient[0, 1] + gradient[1, 0]) / 2
-        said.append(f"stretch exx {_percent(exx)}, eyy {_percent(eyy)}, shear exy {_percent(exy)}")
+        exx, eyy, exy = (f"{name} ({given(AFFINE[name], 100)}) %" for name in ("exx", "eyy", "exy"))
+        said.append(f"stretch {exx}, {eyy}, shear {exy}")
     if kind != "shift":
-        turn = np.rad2deg(gradient[0, 1] - gradient[1, 0]) / 2
-        said.append(f"rotation {turn + 0.0:.2f} degrees from x towards y")
-    return f"Removed: {', '.join(said)}.".replace("-0.00", "0.00")
+        said.append(f"rotation ({given(TURN[kind], 180 / np.pi)}) degrees from x towards y")
+    return f"Removed: {', '.join(said)}."
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
-def _rows_in_words(removed: Floats, shift: Floats, band_px: float) -> str:
+def _rows_in_words(removed: Floats, sd: Floats, shift: Floats, band_px: float) -> str:
     high, low = removed.max(axis=0), removed.min(axis=0)
     return (
         f"Removed: what rows have in common, averaged over bands of {band_px:.1f} px: "
         f"shift ({shift[0]:.2f}, {shift[1]:.2f}) px (y, x) on average, from {low[0]:.2f} to "
-        f"{high[0]:.2f} px along y and from {low[1]:.2f} to {high[1]:.2f} px along x."
-    )
+        f"{high[0]:.2f} px along y and from {low[1]:.2f} to {high[1]:.2f} px along x, each band "
+        f"known to ±{float(np.median(sd)):.2f} px."
+    ).replace("-0.00", "0.00")

@@ -62,7 +62,9 @@ class ClassRow:
     name: str
     colour: str
     count: int
-    means: Sequence[float]
+    means: Sequence[float]  # of each latent
+    errors: Sequence[float]  # standard errors of the means
+    spreads: Sequence[float]  # standard deviations among the atoms
     pattern: NDArray[np.float32]
 
 
@@ -104,10 +106,11 @@ class ClassesBox(QWidget):
             "(Train, Advanced, Sublattices).",
         )
         self.note = label()
+        self.note.hide()
         self.table = QTableWidget()
         self.table.setToolTip(
-            "Mean pattern and mean latents of each class. Click one to select its atoms, "
-            "double-click its name to change it."
+            "Mean pattern of each class, and its mean latents with their standard errors. Click a "
+            "class to select its atoms, double-click its name to change it."
         )
         self.table.verticalHeader().hide()
         self.table.setIconSize(QSize(ICON_PX, ICON_PX))
@@ -158,7 +161,7 @@ class ClassesBox(QWidget):
             name = QTableWidgetItem(_dot(row.colour), row.name)
             cells = [QTableWidgetItem(QIcon(picture.pixmap()), ""), name]
             cells += [QTableWidgetItem(str(row.count))]
-            cells += [QTableWidgetItem(f"{mean:.2f}") for mean in row.means]
+            cells += [_mean(*each) for each in zip(row.means, row.errors, row.spreads, strict=True)]
             for column, cell in enumerate(cells):
                 cell.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
                 if column != NAME:
@@ -171,6 +174,11 @@ class ClassesBox(QWidget):
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         seen = min(len(rows), MOST_ROWS_SHOWN)
         self.table.setFixedHeight((ICON_PX + 4) * seen + header.height() + 6)
+
+    def say(self, sentence: str) -> None:
+        """Tell how the classes were made; nothing takes no room."""
+        self.note.setText(sentence)
+        self.note.setVisible(bool(sentence))
 
     def _on_method(self, method: str) -> None:
         self.count.setEnabled(method != "hdbscan")  # it finds the number itself
@@ -193,6 +201,13 @@ class ClassesBox(QWidget):
     def _on_item(self, item: QTableWidgetItem) -> None:
         if item.column() == NAME:
             self.renamed.emit(self._numbers[item.row()], item.text().strip())
+
+
+def _mean(mean: float, error: float, spread: float) -> QTableWidgetItem:
+    """Make a cell with a mean; the error of a single atom's is not known."""
+    cell = QTableWidgetItem(f"{mean:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else ""))
+    cell.setToolTip(f"Standard deviation among the atoms: {spread:.2f}")
+    return cell
 
 
 def _dot(colour: str) -> QIcon:

@@ -63,6 +63,7 @@ class ClassesControl(QObject):
         self._recipes: WeakKeyDictionary[ShiftVAE, Classes] = WeakKeyDictionary()
         self._runner = Runner(self)
         box = self._box
+        self._runner.disable_meanwhile(box.find, box.assign, box.clear)
         box.asked.connect(self._on_asked)
         box.assign_asked.connect(self._on_assign)
         box.clear_asked.connect(self._on_clear)
@@ -82,7 +83,7 @@ class ClassesControl(QObject):
         if run is None or CLASS not in run.atoms:
             self._compared = None
             self._box.show_classes([], [])
-            self._box.note.setText("")
+            self._box.say("")
         elif self._compared is None or self._compared[0] is not run.atoms:
             self._start(run, explore_jobs.described, "")  # opened from a file, or another image's
 
@@ -177,6 +178,7 @@ class ClassesControl(QObject):
             return
         patches = self._patches_of(run)
         if patches is not None:
+            self._session.say("Sorting atoms into classes ...")
             self._runner.start("finding classes", job, run, patches, *more)
 
     def _on_classified(self, result: explore_jobs.Classified) -> None:
@@ -187,8 +189,11 @@ class ClassesControl(QObject):
         if result.run.atoms is not before.atoms:
             self._replace(result.run)
             self._panel.colour.setCurrentText(CLASS)
-            self._session.say(result.sentence)
-        self._box.note.setText(result.sentence)
+            count = len(result.table)
+            self._session.say(
+                f"{count} class{'' if count == 1 else 'es'} of atoms: see their table in Explore."
+            )
+        self._box.say(result.sentence)
         self._show_table(result.run)
 
     def _replace(self, run: Run) -> None:
@@ -211,6 +216,8 @@ class ClassesControl(QObject):
                 colour=class_colour(int(number)),
                 count=int(row["count"]),
                 means=row[latents].tolist(),
+                errors=row[[f"{name} se" for name in latents]].tolist(),
+                spreads=row[[f"{name} sd" for name in latents]].tolist(),
                 pattern=_pattern(result.patterns, int(number)),
             )
             for number, row in result.table.iterrows()

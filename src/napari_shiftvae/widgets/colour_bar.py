@@ -11,6 +11,7 @@ from qtpy.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 SWATCH_PX = 10
+GAP_PX = 4  # between the title and the bar, and beside the bar
 NARROWEST_PX = 300  # of the bar, before it was laid out
 
 
@@ -23,7 +24,7 @@ class ColourBar(QWidget):
         self._low, self._high = "", ""
         self._colours = np.zeros((0, 4))
         self._kinds: Sequence[tuple[str, str]] = ()
-        self.setFixedHeight(2 * self.fontMetrics().height() + 18)
+        self.setFixedHeight(2 * self.fontMetrics().height() + GAP_PX)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_scale(self, title: str, colormap: str | Colormap, limits: tuple[float, float]) -> None:
@@ -38,7 +39,7 @@ class ColourBar(QWidget):
         limits : tuple of float
         """
         self._title, self._kinds = title, ()
-        self.setFixedHeight(2 * self.fontMetrics().height() + 18)
+        self.setFixedHeight(2 * self.fontMetrics().height() + GAP_PX)
         self._low, self._high = (f"{limit:.3g}" for limit in limits)
         self._colours = np.asarray(ensure_colormap(colormap).map(np.linspace(0, 1, 33)))
         self.setToolTip(f"{title}: from {self._low} to {self._high}")
@@ -106,13 +107,15 @@ class ColourBar(QWidget):
         painter.drawText(
             QRectF(0, 0, self.width(), line), Qt.AlignmentFlag.AlignHCenter, self._title
         )
-        bar = QRectF(1, line + 2, self.width() - 2, 12)
+        below = QRectF(1, line + GAP_PX / 2, self.width() - 2, line)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._low)
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._high)
+        advance = self.fontMetrics().horizontalAdvance
+        left, right = (advance(limit) + GAP_PX for limit in (self._low, self._high))
+        bar = below.adjusted(left, 2, -right, -2)
         gradient = QLinearGradient(bar.left(), 0, bar.right(), 0)
         last = len(self._colours) - 1
         for index, colour in enumerate(self._colours.tolist()):
             gradient.setColorAt(index / last, QColor.fromRgbF(*colour[:3]))
         painter.fillRect(bar, gradient)
-        below = QRectF(1, line + 15, self.width() - 2, line)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, self._low)
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, self._high)
         painter.end()

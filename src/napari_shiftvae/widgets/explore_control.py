@@ -191,9 +191,11 @@ class ExploreControl(QObject):
         self._outlier %= len(order)
         row = int(order[self._outlier])
         self._go_to(row)
+        stand_out = run.diagnostics.outliers
         self._session.say(
-            f"Outlier {self._outlier + 1} of {len(order)}: residual {residual[row]:.2f} noise "
-            f"s.d.; {run.diagnostics.outliers} stand out."
+            f"Atom {row}, number {self._outlier + 1} of {len(order)} by residual: "
+            f"{residual[row]:.2f} noise s.d.; {stand_out or 'none'} of them stand"
+            f"{'s' if stand_out <= 1 else ''} out."
         )
 
     # -- one atom ------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
+STRAIN = ("exx", "eyy", "exy", "rotation")  # maps of strain
+
 
 class FieldsControl(QObject):
     """Connects the Fields tab with a run and its layers.
@@ -65,7 +67,10 @@ class FieldsControl(QObject):
         self._readout: Readout | None = None
         self._pixel_size_nm: tuple[float, float] | None = None
         self._followed: Image | None = None  # the map whose colours the bar shows
-        self._wrong = False  # the last thing said was that something cannot be worked out
+        self._wrong = False  # what is chosen cannot be worked out
+        self._shown_before = True  # whether the arrows were, before something went wrong
+        self._told = False  # the last thing said was what to do, or what went wrong
+        self._names: NDArray[np.object_] | None = None  # sublattices that were reckoned with
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
         self._results = ResultFiles(panel, overlay, image, self._scalars)
@@ -78,11 +83,9 @@ class FieldsControl(QObject):
         panel.look_changed.connect(self._show_arrows)
         panel.map_changed.connect(self._on_map)
         self._references.changed.connect(self._ask)
-        self._references.drawing.connect(
-            lambda: self._session.say(
-                "Draw a rectangle on the image: its lattice is the reference."
-            )
-        )
+        self._references.drawing.connect(self._on_drawing)
+        self._session.picks_changed.connect(self._on_picks)
+        panel.scale_bar.clicked.connect(self._on_scale_bar)
         self._reads.succeeded.connect(self._on_read)
         self._reads.runner.refused.connect(self._on_refused)
         self._reads.runner.failed.connect(lambda error: self._on_refused(f"It failed: {error}"))
@@ -90,6 +93,7 @@ class FieldsControl(QObject):
 
     def close(self) -> None:
         """End the threads and stop listening."""
+        self._session.picks_changed.disconnect(self._on_picks)
         self._reads.close()
         self._draws.close()
         self._results.close()
@@ -143,7 +147,18 @@ class FieldsControl(QObject):
             self._session.say(str(error), wrong=True)
             show_warning(str(error))
             return
-        self._reads.ask(run, self._wanted(), inside, self._named(run), self._pixel_size_nm)
+        self._names = self._named(run)
+        self._reads.ask(run, self._wanted(), inside, self._names, self._pixel_size_nm)
+
+    def _on_drawing(self) -> None:
+        self._told = True
+        self._session.say("Draw a rectangle on the image: its lattice is the reference.")
+
+    def _on_picks(self, *_: object) -> None:
+        """Reckon with other sublattices."""
+        run = self._session.run
+        if run is not None and not np.array_equal(self._named(run), self._names):
+            self._ask()
 
     def _wanted(self) -> dict[str, Any]:
         """What is chosen, as `Options` takes it."""
@@ -188,12 +203,17 @@ class FieldsControl(QObject):
             return
         if self._wrong:
             self._wrong = False
+            self._panel.arrows.setChecked(self._shown_before)
+        if self._told:
+            self._told = False
             self._session.say(readout.sentences[0])
         self._readout = readout
         shown = self._panel.map.currentText()
         others = [name for name in readout.scalars if name not in run.maps]
         self._panel.show_maps([*run.maps, *others], shown)
-        self._panel.note.setText("\n".join(readout.sentences))
+        # that of strain stands with the maps of strain, where there are any
+        with_arrows = readout.sentences[:-1] if STRAIN[0] in readout.scalars else readout.sentences
+        self._panel.note.setText("\n".join(with_arrows))
         self._show_arrows()
         if shown in others:
             self._on_map()
@@ -202,9 +222,22 @@ class FieldsControl(QObject):
         self.read.emit()
 
     def _on_refused(self, sentence: str) -> None:
-        self._wrong = True
+        if not self._wrong:  # arrows of something else than what is chosen would mislead
+            self._shown_before = self._panel.arrows.isChecked()
+            self._panel.arrows.setChecked(False)
+        self._wrong = self._told = True
         self._panel.note.setText(sentence)
         self._session.say(sentence, wrong=True)
+
+    def _on_scale_bar(self, shown: bool) -> None:
+        layer = self._overlay.image
+        if not shown or layer is None or self._pixel_size_nm is None:
+            return
+        if all(str(unit) in {"pixel", "dimensionless"} for unit in layer.units[-2:]):
+            self._session.say(
+                "The scale bar counts pixels, as the layer has no scale: press edit beside the "
+                "pixel size above, then Apply."
+            )
 
     # -- arrows --------------------------------------------------------------------------------
 
@@ -252,7 +285,9 @@ class FieldsControl(QObject):
             limits = tuple(self._followed.contrast_limits)
         self._bars.entitle(scalar.label)
         panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
-        panel.map_note.setText(_deviation_in_words(scalar, wanted=panel.deviation.isChecked()))
+        said = [_deviation_in_words(scalar, wanted=panel.deviation.isChecked())]
+        said += [readout.sentences[-1]] * (panel.map.currentText() in STRAIN)
+        panel.map_note.setText("\n".join(filter(None, said)))
         panel.map_note.setVisible(bool(panel.map_note.text()))
 
     def _scalars(self) -> list[Scalar]:
@@ -358,7 +393,8 @@ class FieldsControl(QObject):
 def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:
     """Tell the standard deviation of a map, or that there is none where it is wanted."""
     if np.isfinite(scalar.sd).any():
-        return f"Standard deviation of an atom: {np.nanmedian(scalar.sd):.2g} {scalar.unit}"
+        sd = f"{np.nanmedian(scalar.sd):.2g} {scalar.unit}".rstrip()
+        return f"Standard deviation of an atom: {sd}, the median"
     if wanted and not scalar.name.endswith("s.d."):
         return f"No standard deviation is known of '{scalar.name}'."
     return ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
-from superqt import QLabeledDoubleSlider
+from superqt import QLabeledSlider
 
 from napari_shiftvae.widgets.colour_bar import ColourBar
 from napari_shiftvae.widgets.colour_wheel import ColourWheel
@@ -58,15 +58,14 @@ class FieldsPanel(QWidget):
             list(TRENDS),
             "Drift and scan distortion that is taken off the arrows; the note says what was.",
         )
-        self.gain = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.gain = QLabeledSlider(Qt.Orientation.Horizontal)  # of whole numbers: obeys keys, too
         self.gain.setRange(1, 200)
-        self.gain.setDecimals(0)
         self.gain.setToolTip("How many times longer than in the image the arrows are drawn.")
         self.colour = choice(list(COLOURS), "What the colour of an arrow tells.")
         self.hide_noise = _box(
             "Hide arrows below twice their standard deviation", "Leave out what may be chance."
         )
-        self.note = label("", "What was measured from what.")
+        self.note = label("", "What the arrows are, and what was taken off.")
         self.arrow_bar = ColourBar()
         self.wheel = ColourWheel()
         self.wheel.hide()
@@ -100,6 +99,8 @@ class FieldsPanel(QWidget):
         self.content.hide()
         for one in (self.vectors, self.position, self.trend):
             one.currentTextChanged.connect(self._on_asked)
+        # who chooses arrows wants to see them
+        self.vectors.activated.connect(lambda _: self.arrows.setChecked(True))
         self.reference.currentIndexChanged.connect(self._on_asked)
         for box in (self.arrows, self.hide_noise):
             box.toggled.connect(self._on_look)
@@ -124,6 +125,7 @@ class FieldsPanel(QWidget):
         inner.addLayout(form)
         inner.addWidget(self.arrow_bar)
         inner.addWidget(self.wheel)
+        inner.addWidget(self.note)
         maps = rows()
         line = QHBoxLayout()
         line.addWidget(self.map, 1)
@@ -139,7 +141,6 @@ class FieldsPanel(QWidget):
         line.addWidget(self.canvas_bar)
         inner.addLayout(line)
         inner.addLayout(in_line(self.copy_figure, self.save_figure))
-        inner.addWidget(self.note)
         inner.addWidget(self.model_layers)
         inner.addLayout(in_line(self.save, self.export))
         layout = QVBoxLayout(self)
@@ -195,7 +196,7 @@ class FieldsPanel(QWidget):
     def show_gain(self, gain: float) -> None:
         """Follow how much longer the arrows are drawn."""
         with QSignalBlocker(self.gain):
-            self.gain.setValue(gain)
+            self.gain.setValue(round(gain))
 
     def _on_asked(self, _: object) -> None:
         self.asked.emit()

@@ -21,6 +21,7 @@ MOST_DOTS = 20_000  # more are shown as a density, so that panning stays fluid
 DENSITY_BINS = 192
 FAINTEST = 0.25  # opacity of a cell with one atom
 DRAW_AFTER_MS = 120  # of the last motion, the density is drawn anew
+HEIGHT_PX = 216  # leaves room for the atom's pictures below it on a small screen
 REACH_PX = 8  # a dot is hit from so many screen pixels away
 OPAQUE = 200
 INK, HANDLE = "#ffffff", "#ff4d6d"
@@ -45,7 +46,7 @@ class LatentScatter(pg.PlotWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         self._area = PlotArea()
         super().__init__(parent, viewBox=self._area)
-        self.setFixedHeight(250)
+        self.setFixedHeight(HEIGHT_PX)
         self.setBackground(None)
         self.setMenuEnabled(False)
         self.setToolTip(
@@ -60,7 +61,7 @@ class LatentScatter(pg.PlotWidget):
         self._extent = pg.PlotCurveItem(pen=None)
         self.density = pg.ImageItem(axisOrder="row-major")
         self.dots = Dots(size=5, pen=None, pxMode=True)
-        self.marks = Dots(size=9, brush=None, pen=pg.mkPen(INK, width=1.5), pxMode=True)
+        self.marks = Dots(size=8, pen=pg.mkPen(INK, width=1.5), pxMode=True)
         self.handle = pg.TargetItem(size=16, pen=pg.mkPen(HANDLE, width=2))
         self.handle.setVisible(False)
         self.addItem(self._extent)
@@ -137,15 +138,19 @@ class LatentScatter(pg.PlotWidget):
             self.density.setImage(picture, autoLevels=False, levels=(0, 255))
             self.density.setRect(x0, y0, x1 - x0, y1 - y0)
             return
-        # the item keeps a picture of each different brush: few shades keep it fast
+        self.dots.setData(*places.T, brush=self._brushes(OPAQUE)[shade])
+
+    def _brushes(self, opacity: int) -> NDArray[np.object_]:
+        """Brush of each shade: the items keep a picture of each, so that few keep them fast."""
         colours = (self._palette[:, :3] * 255).astype(int)
-        brushes = np.array([pg.mkBrush(*colour, OPAQUE) for colour in colours])
-        self.dots.setData(*places.T, brush=brushes[shade])
+        return np.array([pg.mkBrush(*colour, opacity) for colour in colours])
 
     def mark(self, rows: NDArray[np.int64]) -> None:
-        """Ring the dots of some atoms."""
+        """Ring the dots of some atoms, which keep their colours, before all others."""
         self._marked = rows
-        self.marks.setData(*self._places[np.isin(self._rows, rows)].T)
+        these = np.isin(self._rows, rows)
+        brushes = self._brushes(255)[self._shade[these]] if these.any() else []
+        self.marks.setData(*self._places[these].T, brush=brushes)
 
     def show_handle(self, place: tuple[float, float] | None) -> None:
         """Put the handle somewhere, or away."""
