@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 import time
 from collections import defaultdict
 from dataclasses import replace
@@ -19,14 +20,14 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEventLoop, QObject, Qt, QTimer
 
-from machine import on_this_machine, print_table
-from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.images import MicroscopeImage
-from napari_shiftvae.core.runfile import save_run
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.widgets import ShiftVAEWidget
+from napari_shiftvae.widgets.worker import LOADING
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.train import TrainReport
@@ -169,6 +170,9 @@ def seconds_to_stop(widget: ShiftVAEWidget) -> tuple[float, float]:
 
 def run_on_main_thread(image: MicroscopeImage, run: Run) -> tuple[list[TrainReport], float]:
     """The same training without the window's event loop, and seconds that a checkpoint takes."""
+    from napari_shiftvae.core.analyse import analyse
+    from napari_shiftvae.core.runfile import save_run
+
     reports: list[TrainReport] = []
     snapshot = None
     for progress in analyse(image, run.config, positions_yx=run.picks_yx):
@@ -210,14 +214,28 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def main(chosen: argparse.Namespace) -> None:
-    """Measure and print."""
-    made = perovskite(rng=np.random.default_rng(0), shape=SHAPE)
+def open_window(pixels: NDArray[np.float32]) -> tuple[napari.Viewer, ShiftVAEWidget]:
+    """Open the dock in a window, and wait until it has loaded torch."""
     viewer = napari.Viewer()
     viewer.window.resize(*WINDOW)
-    viewer.add_image(made.image, name="perovskite")
+    viewer.add_image(pixels, name="perovskite")
     widget = ShiftVAEWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Shift-VAE")
+    while any(thread.name == LOADING for thread in threading.enumerate()):
+        wait(50)
+    wait(SETTLE_MS)
+    return viewer, widget
+
+
+def measure(
+    chosen: argparse.Namespace,
+    pixels: NDArray[np.float32],
+    viewer: napari.Viewer,
+    widget: ShiftVAEWidget,
+) -> None:
+    """Measure and print."""
+    from machine import print_table
+
     form = widget.train.form
     form.setValue(replace(form.value(), epochs=6 if chosen.quick else chosen.epochs))
     heartbeat = Heartbeat()
@@ -233,7 +251,7 @@ def main(chosen: argparse.Namespace) -> None:
         f"{run.epochs} epochs. 'own work' [ms] is the main thread's; the rest it waited.",
         [row(stage, heartbeat) for stage in STAGES if heartbeat.late_ms[stage]],
     )
-    image = MicroscopeImage(data=made.image, name="perovskite")
+    image = MicroscopeImage(data=pixels, name="perovskite")
     in_worker = epoch_seconds(train_in_window(widget))
     on_main_thread, checkpoint_s = run_on_main_thread(image, run)
     on_main = epoch_seconds(on_main_thread)
@@ -252,7 +270,16 @@ def main(chosen: argparse.Namespace) -> None:
     viewer.close()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Open the window and measure."""
     chosen = options()
+    pixels = perovskite(rng=np.random.default_rng(0), shape=SHAPE).image
+    window = open_window(pixels)
+    from machine import on_this_machine  # loads torch, which so far was left to the dock
+
     with on_this_machine():
-        main(chosen)
+        measure(chosen, pixels, *window)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """What keeps the window alive: rare painting, long work in steps, no search for garbage."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -8,11 +9,12 @@ import pytest
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
 from napari_shiftvae import garbage
 from napari_shiftvae.widgets import pace
 from napari_shiftvae.widgets.turns import Turns
+from napari_shiftvae.widgets.when_seen import WhenSeen
 
 
 class Clock:
@@ -96,6 +98,119 @@ def test_a_step_that_fails_ends_the_work(qtbot) -> None:
         turns.start(steps())
     assert [kind for kind, *_ in raised] == [ZeroDivisionError]
     assert garbage._holders == 0
+
+
+def test_what_is_hidden_is_drawn_once_it_is_seen(qtbot) -> None:
+    tabs, plot, drawn = QTabWidget(), QLabel(), []
+    qtbot.addWidget(tabs)
+    tabs.addTab(QLabel(), "first")
+    tabs.addTab(plot, "second")
+    draw = WhenSeen(plot, lambda: drawn.append(plot.isVisible()))
+    tabs.show()
+    draw()
+    draw()
+    assert drawn == []
+    tabs.setCurrentIndex(1)
+    assert drawn == [True]
+    draw()
+    assert drawn == [True, True]
+    tabs.setCurrentIndex(0)
+    tabs.setCurrentIndex(1)  # nothing has waited
+    assert drawn == [True, True]
+
+
+def test_steps_that_are_left_can_be_done_at_once(qtbot) -> None:
+    turns, done = Turns(None), []
+
+    def steps() -> Iterator[None]:
+        for number in range(3):
+            done.append(number)
+            yield
+
+    turns.start(steps())
+    with qtbot.waitSignal(turns.ended):
+        turns.finish()
+    assert done == [0, 1, 2]
+    assert garbage._holders == 0
+
+
+class Cycle:
+    """Only a search finds out that nobody uses it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def thawed() -> Iterator[None]:
+    """Undo what the other tests leave out of searches, which then do so anew."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_is_there_is_left_out_of_searches_until_the_dock_is_closed() -> None:
+    old = Cycle()
+    is_old, callbacks = weakref.ref(old), list(gc.callbacks)
+    garbage.open_dock()
+    try:
+        assert gc.get_freeze_count() == 0  # there may be garbage now
+        gc.collect()
+        assert gc.get_freeze_count() > 100_000
+        new = Cycle()
+        is_new = weakref.ref(new)
+        del old, new
+        gc.collect()
+        assert is_new() is None
+        assert is_old() is not None
+    finally:
+        garbage.close_dock()
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert is_old() is None
+    assert gc.get_freeze_count() == 0
+    assert gc.callbacks == callbacks
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_went_while_a_dock_is_open_is_found() -> None:
+    old = Cycle()
+    is_old = weakref.ref(old)
+    garbage.open_dock()
+    try:
+        gc.collect()
+        del old
+        garbage.thaw()
+        gc.collect()
+        assert is_old() is None
+        assert gc.get_freeze_count() > 0  # what is left is left out again
+    finally:
+        garbage.close_dock()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_is_loaded_meanwhile_is_left_out_at_once() -> None:
+    garbage.open_dock()
+    try:
+        with garbage.none_while_loading():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        garbage.close_dock()
+    with garbage.none_while_loading():  # the dock was closed before it was done
+        pass
+    assert gc.get_freeze_count() == 0
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_others_left_out_stays_so() -> None:
+    gc.freeze()
+    garbage.open_dock()
+    gc.collect()
+    garbage.close_dock()
+    assert gc.get_freeze_count() > 0
 
 
 def test_all_objects_are_not_looked_through_meanwhile() -> None:

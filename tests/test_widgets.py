@@ -114,6 +114,19 @@ def test_the_dock_and_a_script_give_the_same_numbers(qtbot, dock, made, find_fir
     np.testing.assert_array_equal(numbers, script.atoms.select_dtypes("number"))
 
 
+def test_a_result_stays_until_there_is_another(qtbot, viewer, dock) -> None:
+    run(qtbot, dock)
+    first, shown = viewer.layers["made atoms"], []
+    dock.session.progressed.connect(lambda _: shown.append(first.visible))
+    dock.train.model.choice.setCurrentIndex(1)  # the model just trained: nothing to show meanwhile
+    run(qtbot, dock)
+    assert len(shown) > 1
+    assert all(shown)
+    assert not first.visible
+    assert dock.overlay.atoms is not first
+    assert dock.overlay.atoms.visible
+
+
 def test_a_second_run_makes_new_layers_and_leaves_the_first_alone(qtbot, viewer, dock) -> None:
     run(qtbot, dock)
     first = {layer.name: layer for layer in viewer.layers}
@@ -351,10 +364,12 @@ def busy_with(viewer: napari.Viewer) -> list[str]:
     return viewer.window._task_status_manager.get_status()
 
 
-def test_explore_shows_the_run(qtbot, dock) -> None:
-    assert dock.explore.content.isHidden()
-    run(qtbot, dock)
+def test_explore_shows_the_run(finished_dock) -> None:
+    made = perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
+    dock = finished_dock(made, tab=1, epochs=2)
     assert not dock.explore.content.isHidden()
+    assert dock.explore.scatter.dots.getData()[0].size == 0  # nobody sees it yet
+    dock.tabs.setCurrentIndex(2)
     used = int(dock.session.run.used.sum())
     x, _ = dock.explore.scatter.dots.getData()
     assert len(x) == used

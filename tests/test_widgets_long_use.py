@@ -17,6 +17,7 @@ import napari
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_shiftvae import garbage
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.settings import TrainSettings
@@ -45,6 +46,10 @@ for thread in threading.enumerate():
 print(set(imported_in), "napari_shiftvae.core.analyse" in sys.modules)
 viewer.close()
 """
+
+
+class Pixels(np.ndarray):
+    """Can be watched over."""
 
 
 @pytest.fixture
@@ -127,3 +132,20 @@ def test_runs_leave_nothing_when_their_layers_are_deleted(qtbot, viewer, dock) -
     alive = [ref() for ref in gone[: -(1 + 4)] if ref() is not None]  # the last run may be open
     assert len(alive) <= 1  # a thread may still hold what it worked on last
     assert widgets[-1] <= widgets[1]
+
+
+@pytest.mark.usefixtures("dock")
+def test_an_image_that_was_deleted_is_forgotten_with_the_dock_open(qtbot, viewer) -> None:
+    """What is there for long is left out of the searches for garbage, but not for good."""
+    pixels = np.zeros((64, 64)).view(Pixels)
+    viewer.add_image(pixels, name="other")
+    left = weakref.ref(pixels)
+    del pixels
+    gc.unfreeze()
+    garbage.thaw()
+    gc.collect()
+    assert gc.get_freeze_count() > 0
+    viewer.layers.remove("other")
+    qtbot.wait(50)
+    gc.collect()
+    assert left() is None

@@ -203,9 +203,18 @@ def arrow_colormap() -> Colormap:
 
 
 def arrows_layer(
-    atoms: pd.DataFrame, name: str, place: Mapping[str, Any], reading: Reading, gain: float
+    atoms: pd.DataFrame,
+    name: str,
+    place: Mapping[str, Any],
+    reading: Reading,
+    gain: float,
+    *,
+    spacing_px: float | None = None,
 ) -> LayerDataTuple:
-    """Displacements as a Vectors layer named ``<image> shift``, coloured by their length."""
+    """Displacements as a Vectors layer named ``<image> shift``, coloured by their length.
+
+    The distance of neighbouring atoms, where it is known, need not be worked out again.
+    """
     vectors, _ = arrows(atoms, reading)
     length = np.linalg.norm(vectors[:, 1], axis=1)
     return (
@@ -216,7 +225,7 @@ def arrows_layer(
             "edge_color": "length_px",
             "edge_colormap": arrow_colormap(),
             "edge_contrast_limits": (0.0, longest_arrow(atoms, reading)),
-            "edge_width": 0.25 * dot_size_px(vectors[:, 0]),
+            "edge_width": 0.25 * dot_size_px(vectors[:, 0], spacing_px),
             "length": gain,
             "vector_style": "arrow",
             "metadata": {"reading": reading},
@@ -226,7 +235,7 @@ def arrows_layer(
     )
 
 
-def default_gain(atoms: pd.DataFrame, reading: Reading) -> float:
+def default_gain(atoms: pd.DataFrame, reading: Reading, spacing_px: float | None = None) -> float:
     """Magnification at which the longest arrows are as long as atoms are apart."""
     from napari_shiftvae.core.lattice import neighbour_distance
 
@@ -234,7 +243,7 @@ def default_gain(atoms: pd.DataFrame, reading: Reading) -> float:
     if len(vectors) < 3:
         return 1.0
     longest = float(np.percentile(np.linalg.norm(vectors[:, 1], axis=1), 95))
-    ratio = 0.8 * neighbour_distance(vectors[:, 0]) / max(longest, 1e-6)
+    ratio = 0.8 * (spacing_px or neighbour_distance(vectors[:, 0])) / max(longest, 1e-6)
     return float(np.clip(ratio, 1, 200))
 
 
@@ -279,17 +288,20 @@ def run_layers(
         Image layers ``<image> z1`` ..., Points ``<image> atoms``, Vectors ``<image> shift``; each
         has the run in its metadata.
     """
+    from napari_shiftvae.core.lattice import neighbour_distance
+
     atoms = run.atoms
     positions = atoms[["y_px", "x_px"]].to_numpy(dtype=float)
     set_aside = atoms["set_aside"].to_numpy(dtype=str)
-    gain = default_gain(atoms, "against its cage")
+    spacing = neighbour_distance(positions)
+    gain = default_gain(atoms, "against its cage", spacing)
     made = [
         *map_layers(run, name, place),
         (
             positions,
             {
                 "name": f"{name} atoms",
-                "size": dot_size_px(positions),
+                "size": dot_size_px(positions, spacing),
                 "border_color": ring_colours(Picks.of(positions, by_hand=False), set_aside),
                 "border_width": 0.0,
                 **run_features(run, picks),
@@ -297,7 +309,7 @@ def run_layers(
             },
             "points",
         ),
-        arrows_layer(atoms, name, place, "against its cage", gain),
+        arrows_layer(atoms, name, place, "against its cage", gain, spacing_px=spacing),
     ]
     for _, kwargs, _ in made:
         kwargs["metadata"] = {**kwargs.get("metadata", {}), RUN: run}

@@ -12,6 +12,8 @@ from pathlib import Path
 from napari_shiftvae.garbage import none_while_loading
 
 ANALYSIS = "napari_shiftvae.core.analyse"
+# What else a run and its tabs import, each when it is first used.
+ALSO = ("apply", "manifold", "readout", "run_figure", "seeds")
 LIBRARIES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
 
 
@@ -25,7 +27,8 @@ def load_torch() -> None:
     _map_library()
     with none_while_loading():
         importlib.import_module(ANALYSIS)
-        importlib.import_module("napari_shiftvae.core.manifold")
+        for name in ALSO:
+            importlib.import_module(f"napari_shiftvae.core.{name}")
 
 
 def _map_library() -> None:

@@ -7,18 +7,19 @@ more: an edit or a second run starts new layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Layer, Points
 from psygnal import Signal
 
-from napari_shiftvae import docks
+from napari_shiftvae import docks, garbage
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.placement import spatial
-from napari_shiftvae.run_layers import RunLayers, drawn_once, hidden, show
+from napari_shiftvae.run_layers import RunLayers, drawn_once, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -235,7 +236,7 @@ class Overlay:
     # -- runs ----------------------------------------------------------------------------------
 
     def begin(self, picks: Picks) -> Target:
-        """Get the layers ready for a run on the chosen image.
+        """Begin a run on the chosen image; `prepare` gets the layers ready for it.
 
         Parameters
         ----------
@@ -243,22 +244,34 @@ class Overlay:
             Those that are analysed; where these are not all there are, they get their own layer.
         """
         assert self.image is not None  # noqa: S101
-        layer = self.atoms
-        if layer is not None and len(picks) < len(self.session.picks):
-            layer = self._new_atoms(picks)
-        elif layer is not None and RUN in layer.metadata:
-            self.runs.hide(layer.metadata[RUN])
-            layer = self._add_atoms(picks) if len(picks) else self._let_go(self.session.key)
         self._target = Target(
             key=self.session.key,
             name=self.image.name,
             place=spatial(self.image),
             image=self.image,
             pixels=self.image.data,
-            atoms=layer,
+            atoms=self.atoms,
             picks=picks,
         )
         return self._target
+
+    def prepare(self) -> Iterator[None]:
+        """Hide the layers of an earlier run and give the one that was begun its own, in steps."""
+        target = self._target
+        if target is None or target.atoms is None:
+            return
+        if len(target.picks) < len(self.session.picks):
+            target.atoms = self._new_atoms(target.picks)
+        elif RUN in target.atoms.metadata:
+            self.runs.hide(target.atoms.metadata[RUN])
+            yield
+            if self.atoms is not target.atoms:  # the run has found its own meanwhile
+                target.atoms = self.atoms
+            elif len(target.picks):
+                target.atoms = self._add_atoms(target.picks)
+            else:
+                target.atoms = None
+                self._let_go(target.key)
 
     @property
     def replaced(self) -> bool:
@@ -305,26 +318,30 @@ class Overlay:
         picks = target.picks if len(target.picks) else self.session.picks
         *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
         yield
-        if self._is_there(layer) and _same_places(layer, positions):
+        if self._is_there(layer) and RUN in layer.metadata:  # an earlier run
+            self.runs.hide(layer.metadata[RUN])
+            self._let_go(target.key)
+            yield
+        if self._is_there(layer) and RUN not in layer.metadata and _same_places(layer, positions):
             self._colour_atoms(layer, run, atoms[1])
+            yield
         else:
-            (layer,) = self.runs.add([atoms])
+            layer = yield from self.runs.adding(atoms, under=lambda: None)
             if target.key not in self._atoms:
                 layer.events.data.connect(self._on_atoms_edited)
                 self._atoms[target.key] = layer
         for one in maps:
-            yield
-            self.runs.add([one], under=layer if self._is_there(layer) else None)
-        yield
-        arrows = Layer.create(*hidden(shift))
-        yield
-        self.runs.insert([arrows], under=self.runs.above(layer) if self._is_there(layer) else None)
-        yield
-        show(arrows)
-        yield
+            yield from self.runs.adding(one, under=partial(self._if_there, layer))
+        yield from self.runs.adding(shift, under=partial(self._above, layer))
 
     def _is_there(self, layer: Points | None) -> bool:
         return layer is not None and layer in self._viewer.layers
+
+    def _if_there(self, layer: Points | None) -> Points | None:
+        return layer if self._is_there(layer) else None
+
+    def _above(self, layer: Points) -> Layer | None:
+        return self.runs.above(layer) if self._is_there(layer) else None
 
     def _colour_atoms(self, layer: Points, run: Run, look: Mapping[str, Any]) -> None:
         with self._quietly(), drawn_once(layer):
@@ -342,7 +359,7 @@ class Overlay:
     def _on_inserted(self, event: Any) -> None:
         """Take over a run that was opened from its file, if it is one of the chosen image."""
         layer = event.value
-        if RUN not in layer.metadata or self.runs.adding or self._target is not None:
+        if RUN not in layer.metadata or self.runs.inserting or self._target is not None:
             return
         run = layer.metadata[RUN]
         if isinstance(layer, Points) and _is_of_image(layer):
@@ -372,6 +389,7 @@ class Overlay:
         self.session.finish(run, self.session.key)
 
     def _on_removed(self, event: Any) -> None:
+        garbage.thaw()
         layer = event.value
         for key, atoms in list(self._atoms.items()):
             if atoms is layer:

@@ -5,8 +5,8 @@ Only layers made by an analysis are changed here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +39,12 @@ SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 
 @contextmanager
 def drawn_once(layer: Layer) -> Iterator[None]:
-    """Have napari draw a layer anew once, not for each of the changes that are made meanwhile."""
-    with layer.events.blocker_all():
+    """Have napari draw a layer anew once, not for each of the changes that are made meanwhile.
+
+    The thumbnail alone takes 40 ms for some thousand arrows, each time.
+    """
+    unrefreshed = getattr(layer, "_block_refresh", nullcontext)  # napari's own, without a promise
+    with layer.events.blocker_all(), unrefreshed():
         yield
     layer.refresh()
 
@@ -65,7 +69,7 @@ class RunLayers:
     ) -> None:
         self._viewer = viewer
         self._appear = appear
-        self.adding = False  # a layer that is inserted now was made here
+        self.inserting = False  # a layer that is inserted now was made here
         self.showing = False  # maps that are shown or hidden now are so from here
         self._looks = Looks()
 
@@ -118,13 +122,16 @@ class RunLayers:
             data[1]["metadata"][RUN] = run
             (layer,) = self.add([data])
         drawn = vectors_look(field, look)
-        if not np.array_equal(layer.data, drawn["data"]):
-            layer.data = drawn["data"]
         with drawn_once(layer):
+            moved = not np.array_equal(layer.data, drawn["data"])
+            if moved:
+                layer.data = drawn["data"]
             for name in ("features", "edge_colormap", "edge_contrast_limits", "edge_color"):
                 if name in drawn:
                     setattr(layer, name, drawn[name])
             layer.length = look.gain
+        if moved:
+            layer.events.data(value=layer.data)
         if layer.visible != visible:
             layer.visible = visible
 
@@ -231,30 +238,61 @@ class RunLayers:
     def hide(self, run: Run) -> None:
         """Make the layers of a run invisible."""
         for layer in self.of_run(run):
-            layer.visible = False
+            if layer.visible:  # napari would draw it anew
+                layer.visible = False
 
     def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
         """Add layers without changing what the user has selected."""
-        made = [Layer.create(*hidden(one)) for one in data]
-        self.insert(made, under=under)
-        for layer, (_, kwargs, _) in zip(made, data, strict=True):
-            if kwargs.get("visible", True):
+        made = []
+        for one in data:
+            layer = Layer.create(*hidden(one))
+            self.insert(layer, under=under)
+            made.append(layer)
+            if one[1].get("visible", True):
                 self._appear(layer)
         return made
 
-    def insert(self, made: list[Layer], *, under: Layer | None = None) -> None:
-        """Add layers that are made already, under one that is there or on top of all."""
+    def adding(
+        self, data: LayerDataTuple, *, under: Callable[[], Layer | None]
+    ) -> Generator[None, None, Layer]:
+        """Do as `add` in steps, as napari takes up to a tenth of a second for each.
+
+        Parameters
+        ----------
+        data : LayerData
+        under : callable
+            Gives the layer that it is to lie under, None to lie on top of all.
+
+        Yields
+        ------
+        None
+            After it was made, after it was added, and, if it is to be seen, after it was shown.
+
+        Returns
+        -------
+        Layer
+        """
+        layer = Layer.create(*hidden(data))
+        yield
+        self.insert(layer, under=under())
+        yield
+        if data[1].get("visible", True) and layer in self._viewer.layers:
+            layer.visible = True
+            yield
+        return layer
+
+    def insert(self, layer: Layer, *, under: Layer | None = None) -> None:
+        """Add a layer that is made already, under one that is there or on top of all."""
         layers = self._viewer.layers
         selected = set(layers.selection)
-        self.adding = True
+        self.inserting = True
         try:
             # napari selects what is inserted, and has controls and the window painted for it
             with layers.selection.events.blocker_all():
-                for layer in made:
-                    layers.insert(len(layers) if under is None else layers.index(under), layer)
+                layers.insert(len(layers) if under is None else layers.index(under), layer)
                 layers.selection = selected
         finally:
-            self.adding = False
+            self.inserting = False
 
     def remove(self, layer: Layer) -> None:
         """Remove a layer if it is still there."""

@@ -18,15 +18,15 @@ class ActivityBar(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._bar: cancelable_progress | None = None
+        self._title = ""
         self._percent = 0
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_EVERY_MS)
         self._timer.timeout.connect(self._look)
 
     def start(self, title: str) -> None:
-        """Show a new bar."""
-        self._percent = 0
-        self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {title}")
+        """Show a new bar, soon: napari paints the whole window before it has one."""
+        self._percent, self._title = 0, title
         self._timer.start()
 
     def show(self, fraction: float) -> None:
@@ -45,6 +45,7 @@ class ActivityBar(QObject):
         """Look at the bar: its Cancel button tells nobody."""
         bar = self._bar
         if bar is None:
+            self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {self._title}")
             return
         if self._percent != bar.n:
             bar.update(self._percent - bar.n)

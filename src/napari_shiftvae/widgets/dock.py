@@ -13,7 +13,7 @@ from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_shiftvae import jobs
+from napari_shiftvae import garbage, jobs
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.fields_jobs import VECTORS
 from napari_shiftvae.overlay import Overlay
@@ -136,6 +136,7 @@ class ShiftVAEWidget(QWidget):
         self._on_activity("idle")
         self.restoring.offer_interrupted()
         self.overlay.look_for_runs()
+        garbage.open_dock()
         load_ahead()
 
     def sizeHint(self) -> QSize:
@@ -194,6 +195,7 @@ class ShiftVAEWidget(QWidget):
         self._viewer.bind_key(REDO_KEYS, lambda _: session.redo(), overwrite=True)
         # a plain function: nothing of this widget can be called any more when it is destroyed
         ends = (
+            garbage.close_dock,
             self.restoring.close,
             self.training.close,
             self.model_control.close,

@@ -49,7 +49,7 @@ class Eyes(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         event.value.events.visible.connect(self._on_eye)
-        if not self._overlay.runs.adding:
+        if not self._overlay.runs.inserting:
             self._show(event.value)
 
     def _on_removed(self, event: Any) -> None:

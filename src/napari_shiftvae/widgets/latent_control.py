@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.widgets.when_seen import WhenSeen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,11 +55,12 @@ class LatentControl(QObject):
         self._model: object = None  # whose patterns are shown
         self._limits = (0.0, 1.0)  # of the grey scale of all patterns
         self._base = np.zeros(0)
+        self._show_seen = WhenSeen(panel, self._show_patterns)
         panel.drag.toggled.connect(self._on_drag)
         panel.scatter.handle_moved.connect(self._on_handle)
         for column in (panel.x, panel.y):
             column.currentTextChanged.connect(self._on_axes)
-        panel.patterns.given_changed.connect(self._show_patterns)
+        panel.patterns.given_changed.connect(self._show_seen)
         panel.patterns.along_changed.connect(self._show_strip)
         panel.patterns.save_asked.connect(self._on_save)
 
@@ -70,7 +72,7 @@ class LatentControl(QObject):
 
         self._model = run.model
         self._panel.patterns.offer(latent_names(run), run.model.config.given)
-        self._show_patterns()
+        self._show_seen()
 
     def _show_patterns(self) -> None:
         self._show_grid()

@@ -114,7 +114,7 @@ class References(QObject):
             face_color="transparent",
             **spatial(image),
         )
-        self._overlay.runs.insert([layer])  # visible at once: it is to be drawn in
+        self._overlay.runs.insert(layer)  # visible at once: it is to be drawn in
         return layer
 
     def _on_drawn(self, event: Any) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QWidget
 from skimage.measure import points_in_poly
 
 from napari_shiftvae.widgets.plot_area import Dots, PlotArea
+from napari_shiftvae.widgets.when_seen import WhenSeen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class LatentScatter(pg.PlotWidget):
         self._shade = np.empty(0, dtype=np.int64)
         self._palette = np.empty((0, 4))
         self._marked = np.empty(0, dtype=np.int64)
+        self._draw_seen = WhenSeen(self, self._draw)
         self._drawing = QTimer(self)
         self._drawing.setSingleShot(True)
         self._drawing.setInterval(DRAW_AFTER_MS)
@@ -98,7 +100,7 @@ class LatentScatter(pg.PlotWidget):
         self._shade, self._palette = by.shade[self._rows], by.palette
         if len(self._rows):
             self._extent.setData(*np.stack([self._places.min(axis=0), self._places.max(axis=0)]).T)
-        self._draw()
+        self._draw_seen()
         self.mark(self._marked)
 
     def label_axes(self, x: str, y: str) -> None:
@@ -112,7 +114,7 @@ class LatentScatter(pg.PlotWidget):
         """Bring all dots into view."""
         self.autoRange(padding=0.04)
         if self._many:
-            self._draw()
+            self._draw_seen()
 
     @property
     def _many(self) -> bool:

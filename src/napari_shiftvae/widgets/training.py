@@ -55,6 +55,7 @@ class Training(QObject):
         self._overlay = overlay
         self._runner = Runner(self)
         self._pace = Pace(self._show, parent)
+        self._preparing = Turns(self)
         self._turns = Turns(self)
         self._turns.ended.connect(self._on_concluded)
         self._bar = ActivityBar(self)
@@ -64,6 +65,7 @@ class Training(QObject):
         self._finds = False
         self._taken: NDArray[np.float64] | None = None
         self._cancelled = False
+        self._prepared = False  # the layers, for what is learned
         self._result: jobs.Finished | None = None
         self._order: jobs.Order | None = None
         # by the model: a run that says more of the same analysis has the same one
@@ -77,7 +79,8 @@ class Training(QObject):
     def start(self, order: jobs.Order) -> None:
         """Start an analysis; atoms are found first where the order holds none."""
         target = self._overlay.begin(order.picks or self._session.picks)
-        self._result, self._cancelled, self._order = None, False, order
+        self._result, self._order = None, order
+        self._cancelled = self._prepared = False
         self._finds = order.picks is None and not len(self._session.picks)
         self._session.begin(keep_losses=order.resume is not None)
         self._session.say(f"Analysing '{target.name}' ...")
@@ -112,8 +115,9 @@ class Training(QObject):
         self._bar.end()
         with suppress(RuntimeError):  # Qt may have deleted them before
             self._pace.forget()
-        with suppress(RuntimeError):
-            self._turns.forget()
+        for turns in (self._preparing, self._turns):
+            with suppress(RuntimeError):
+                turns.forget()
 
     def _on_progress(self, progress: Progress | jobs.Started) -> None:
         if self._cancelled:
@@ -131,6 +135,9 @@ class Training(QObject):
         self._pace.offer(progress)
 
     def _show(self, progress: Progress) -> None:
+        if progress.report is not None and not self._prepared:
+            self._prepared = True  # layers of an earlier run stay until there is something newer
+            self._preparing.start(self._overlay.prepare())
         self._overlay.recolour(progress)
         self.progressed.emit(progress)
         self.fraction_changed.emit(self._fraction)  # a progress bar paints the window at once
@@ -158,6 +165,7 @@ class Training(QObject):
         self._session.say(f"The analysis failed: {error}", wrong=True)
 
     def _on_ended(self) -> None:
+        self._preparing.finish()
         self._bar.end()
         if self._result is None:
             self._pace.forget()  # it would hide why there is no result

@@ -39,6 +39,11 @@ class Turns(QObject):
             garbage.allow()
         self._timer.stop()
 
+    def finish(self) -> None:
+        """Go through the steps that are left at once."""
+        while self._steps is not None:
+            self._on_timer()
+
     def _on_timer(self) -> None:
         if self._steps is None:
             return
