@@ -12,8 +12,6 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import napari
@@ -168,24 +166,17 @@ def seconds_to_stop(widget: ShiftVAEWidget) -> tuple[float, float]:
     return times["said"] - times["pressed"], times["ended"] - times["pressed"]
 
 
-def run_on_main_thread(image: MicroscopeImage, run: Run) -> tuple[list[TrainReport], float]:
-    """The same training without the window's event loop, and seconds that a checkpoint takes."""
+def run_on_main_thread(image: MicroscopeImage, run: Run) -> list[TrainReport]:
+    """The same training without the window's event loop."""
     from napari_shiftvae.core.analyse import analyse
-    from napari_shiftvae.core.runfile import save_run
 
     reports: list[TrainReport] = []
-    snapshot = None
     for progress in analyse(image, run.config, positions_yx=run.picks_yx):
         if progress.report is not None:
             reports.append(progress.report)
-            snapshot = progress.snapshot
         elif reports:
             break
-    assert snapshot is not None  # noqa: S101 - there is one in each report
-    began = time.perf_counter()
-    with TemporaryDirectory() as folder:
-        save_run(snapshot(), Path(folder) / "checkpoint.shiftvae")
-    return reports, time.perf_counter() - began
+    return reports
 
 
 def row(stage: str, heartbeat: Heartbeat) -> dict[str, str]:
@@ -235,6 +226,7 @@ def measure(
 ) -> None:
     """Measure and print."""
     from machine import print_table
+    from napari_shiftvae.core import checkpoint
 
     form = widget.train.form
     form.setValue(replace(form.value(), epochs=6 if chosen.quick else chosen.epochs))
@@ -253,20 +245,23 @@ def measure(
     )
     image = MicroscopeImage(data=pixels, name="perovskite")
     in_worker = epoch_seconds(train_in_window(widget))
-    on_main_thread, checkpoint_s = run_on_main_thread(image, run)
-    on_main = epoch_seconds(on_main_thread)
+    on_main = epoch_seconds(run_on_main_thread(image, run))
     print(
         f"\n  Seconds per epoch of {count:,} patches of {run.model.config.patch_size_px} px: "
         f"{in_worker:.3f} in the worker with the window alive, {on_main:.3f} on the main thread, "
         f"ratio {in_worker / on_main:.2f}; {epoch_seconds(reports):.3f} in the run above."
     )
     form.setValue(replace(form.value(), epochs=MANY_EPOCHS))
-    said, ended = zip(*(seconds_to_stop(widget) for _ in range(STOPS)), strict=True)
-    print(
-        f"  Stop, pressed {STOPS} times in mid-training: the dock answers after "
-        f"{1e3 * max(said):.0f} ms at most, training has ended after {1e3 * max(ended):.0f} ms; "
-        f"where a checkpoint is just being written, {checkpoint_s:.2f} s later."
-    )
+    for every_s, when in (
+        (checkpoint.CHECKPOINT_EVERY_S, "in mid-training"),
+        (0.0, "while a checkpoint is being written"),
+    ):
+        checkpoint.autosaved.__kwdefaults__["every_s"] = every_s
+        said, ended = zip(*(seconds_to_stop(widget) for _ in range(STOPS)), strict=True)
+        print(
+            f"  Stop, pressed {STOPS} times {when}: the dock answers after {1e3 * max(said):.0f} "
+            f"ms at most, training has ended after {1e3 * max(ended):.0f} ms."
+        )
     viewer.close()
 
 

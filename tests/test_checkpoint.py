@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from napari_shiftvae.core import analyse as analysis
-from napari_shiftvae.core import checkpoint, train
+from napari_shiftvae.core import checkpoint, runfile, train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.checkpoint import (
     Autosave,
@@ -26,7 +28,7 @@ from napari_shiftvae.core.checkpoint import (
     runs_folder,
     with_checkpoints,
 )
-from napari_shiftvae.core.errors import Cancelled, InputError
+from napari_shiftvae.core.errors import Cancelled, InputError, Notice
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -310,6 +312,75 @@ def test_folder_that_cannot_be_written_stops_nothing(image, whole, tmp_path):
     where = Autosave.of("made", tmp_path / "file" / "runs")
     with pytest.warns(UserWarning, match="The run is not being saved"):
         run = finish(autosaved(analyse(image, CONFIG), where, every_s=0.0))
+    assert run.atoms.equals(whole.atoms)
+
+
+# --- beside the training -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Events: writing has begun; it may go on."""
+    began, may_go_on = threading.Event(), threading.Event()
+
+    def save(run, path):
+        began.set()
+        assert may_go_on.wait(60)
+        return save_run(run, path)
+
+    monkeypatch.setattr(runfile, "save_run", save)
+    yield began, may_go_on
+    may_go_on.set()
+
+
+@pytest.fixture
+def executor():
+    with ThreadPoolExecutor(1) as made:
+        yield made
+
+
+@pytest.mark.usefixtures("every_step")
+def test_stop_does_not_wait_for_a_checkpoint(image, tmp_path, executor, slow_disk):
+    path, (began, may_go_on) = tmp_path / "made.checkpoint.shiftvae", slow_disk
+    steps = with_checkpoints(analyse(image, CONFIG), path, every_s=0.0, executor=executor)
+    interrupted(steps, 2)
+    assert began.wait(60)
+    interrupted(steps, 4)  # nor does the training
+    assert steps.send("stop").stage == "refine"
+    assert not path.exists()
+    may_go_on.set()
+    finish(steps)
+    assert int(load_run(path).paused["step"]) == 1  # as it was when it was begun
+
+
+@pytest.mark.usefixtures("every_step")
+def test_checkpoints_beside_the_training_change_no_number(image, whole, tmp_path, executor):
+    where = Autosave.of("made", tmp_path)
+    run = finish(autosaved(analyse(image, CONFIG), where, every_s=0.0, executor=executor))
+    assert run.atoms.equals(whole.atoms)
+    assert [path.name for path in tmp_path.iterdir()] == [where.finished.name]
+
+
+@pytest.mark.usefixtures("every_step")
+def test_cancelled_analysis_leaves_no_checkpoint_that_was_being_written(
+    image, tmp_path, executor, slow_disk
+):
+    path, (began, may_go_on) = tmp_path / "made.checkpoint.shiftvae", slow_disk
+    steps = with_checkpoints(analyse(image, CONFIG), path, every_s=0.0, executor=executor)
+    interrupted(steps, 2)
+    assert began.wait(60)
+    threading.Timer(0.1, may_go_on.set).start()
+    with pytest.raises(Cancelled):
+        steps.throw(Cancelled)
+    executor.shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("every_step")
+def test_disk_that_fails_beside_the_training_is_said(image, whole, tmp_path, executor):
+    path = tmp_path / "missing" / "made.checkpoint.shiftvae"
+    with pytest.warns(Notice, match="The run is not being saved"):
+        run = finish(with_checkpoints(analyse(image, CONFIG), path, every_s=0.0, executor=executor))
     assert run.atoms.equals(whole.atoms)
 
 

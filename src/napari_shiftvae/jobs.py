@@ -6,6 +6,7 @@ Torch is imported here inside the functions, that is in the thread: it takes sec
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,8 @@ class Order:
         Where it is saved without being asked; the default folder where None.
     continues : Path or None
         Checkpoint that `resume` is from.
+    executor : Executor or None
+        Writes checkpoints beside the training.
     """
 
     image: MicroscopeImage
@@ -189,6 +192,7 @@ class Order:
     trained: Trained | None = None
     folder: Path | None = None
     continues: Path | None = None
+    executor: Executor | None = None
 
 
 def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
@@ -203,7 +207,9 @@ def analysis(order: Order) -> Generator[Progress | Started, Any, Finished]:
         image = replace(image, calibration=calibration_in(image.path)[1])
     stop = yield Started(device=str(choose_device(order.device)))
     where = Autosave.of(image.name, order.folder)
-    steps = autosaved(_steps(order, image, config), where, continues=order.continues)
+    steps = autosaved(
+        _steps(order, image, config), where, continues=order.continues, executor=order.executor
+    )
     try:
         progress = next(steps)
         while True:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from napari_shiftvae.core.classes import Labels, class_of, with_classes
 from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
@@ -147,8 +149,8 @@ def _analyse(
             positions_yx=picks,
             index=patches.index,
             report=report,
-            snapshot=partial(
-                _snapshot,
+            hold=partial(
+                _hold,
                 training,
                 report,
                 picks=picks,
@@ -257,10 +259,19 @@ def _taken_up(config: AnalysisConfig, earlier: AnalysisConfig, count: int) -> An
     return replace(earlier, train=train_config, refine=config.refine)
 
 
+def _hold(training: Training, report: TrainReport, **known: Any) -> Callable[[], Run]:
+    """Copy what the next step of the training changes, for `_snapshot`."""
+    held = training.held()
+    model = copy.deepcopy(held.model).eval()
+    return partial(_snapshot, held, report, model=model, paused=pause(held), **known)
+
+
 def _snapshot(
     training: Training,
     report: TrainReport,
     *,
+    model: ShiftVAE,
+    paused: dict[str, Tensor],
     picks: NDArray[np.float64],
     told: Told,
     image: MicroscopeImage,
@@ -268,9 +279,7 @@ def _snapshot(
     ending: Ending | None,
     seconds: dict[str, float],
 ) -> Run:
-    """Make a run of what has been learned so far, read off the encoder, that can be trained on."""
-    training = training.held()
-    model = copy.deepcopy(training.model).eval()
+    """Make a run of what was learned, read off the encoder, that can be trained on."""
     shown = _some(training.patches, MOST_SHOWN)
     fit = fix_gauge(model, shown, encode(model, shown), dark=config.dark)
     seconds = seconds | {"train": report.seconds}
@@ -287,7 +296,7 @@ def _snapshot(
         epochs=report.epoch,
         seconds=seconds,
     )
-    return replace(run, paused=pause(training), ending=ending)
+    return replace(run, paused=paused, ending=ending)
 
 
 def _some(patches: Patches, most: int) -> Patches:

@@ -6,7 +6,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -125,6 +126,7 @@ def autosaved(
     *,
     continues: Path | None = None,
     every_s: float = CHECKPOINT_EVERY_S,
+    executor: Executor | None = None,
 ) -> Generator[Progress, str | None, AnyRun]:
     """Pass an analysis on, with checkpoints while it trains, and save it at its end.
 
@@ -141,6 +143,8 @@ def autosaved(
         it is there if this one is interrupted too, and gone when it is finished.
     every_s : float
         Time between checkpoints [s].
+    executor : Executor, optional
+        As of `with_checkpoints`.
 
     Yields
     ------
@@ -160,7 +164,7 @@ def autosaved(
         with suppress(OSError):  # it may have been moved or removed meanwhile, which harms nothing
             continues.replace(where.checkpoint)
     run = yield from with_checkpoints(
-        steps, where.checkpoint, every_s=every_s, discard=continues is None
+        steps, where.checkpoint, every_s=every_s, discard=continues is None, executor=executor
     )
     if _saved(run, where.finished):
         where.checkpoint.unlink(missing_ok=True)
@@ -198,6 +202,7 @@ def with_checkpoints(
     *,
     every_s: float = CHECKPOINT_EVERY_S,
     discard: bool = True,
+    executor: Executor | None = None,
 ) -> Generator[Progress, str | None, AnyRun]:
     """Pass an analysis on, and save what it has learned at intervals while it trains.
 
@@ -217,6 +222,9 @@ def with_checkpoints(
     discard : bool
         Whether an analysis that is `Cancelled` leaves no checkpoint; where the file was there
         before, it stays.
+    executor : Executor, optional
+        Makes and writes them beside the training, which else waits for each, some tenths of a
+        second, and so does who stops it. The analysis does not end before the last is written.
 
     Yields
     ------
@@ -228,22 +236,40 @@ def with_checkpoints(
     """
     saved = time.monotonic()
     sent: str | None = None
+    writing: Future[str | None] | None = None
+
+    def wait() -> None:
+        nonlocal writing
+        if writing is not None:
+            _tell(writing.result())
+        writing = None
+
     while True:
         try:
             progress = steps.send(sent)
         except StopIteration as end:
+            wait()
             run: AnyRun = end.value
             return run
-        if progress.snapshot is not None and time.monotonic() - saved >= every_s:
-            _saved(progress.snapshot(), path)
+        if writing is not None and writing.done():
+            wait()
+        due = time.monotonic() - saved >= every_s
+        if progress.hold is not None and due and writing is None:
+            held = progress.hold()
+            if executor is None:
+                _saved(held(), path)
+            else:
+                writing = executor.submit(_written, held, path)
             saved = time.monotonic()
         try:
             sent = yield progress
         except Cancelled:
+            wait()
             if discard:
                 path.unlink(missing_ok=True)
             raise
         except GeneratorExit:
+            wait()
             if progress.snapshot is not None:
                 _saved(progress.snapshot(), path)
             raise
@@ -301,14 +327,32 @@ def _sweep(folder: Path) -> None:
 
 
 def _saved(run: Run | SpectraRun, path: Path) -> bool:
+    reason = _try_to_save(run, path)
+    _tell(reason)
+    return reason is None
+
+
+def _written(held: Callable[[], Run | SpectraRun], path: Path) -> str | None:
+    """Do so beside the training, with no more cores than it has; why it was not possible."""
+    from napari_shiftvae.core.computer import alone
+
+    with alone():
+        return _try_to_save(held(), path)
+
+
+def _try_to_save(run: Run | SpectraRun, path: Path) -> str | None:
     from napari_shiftvae.core.runfile import save_run
 
     try:
         save_run(run, path)
     except InputError as error:
-        _warn(str(error))
-        return False
-    return True
+        return str(error)
+    return None
+
+
+def _tell(reason: str | None) -> None:
+    if reason is not None:
+        _warn(reason)
 
 
 def _warn(reason: str) -> None:

@@ -38,8 +38,9 @@ class Progress:
         Rows of the picks that have a patch; the rows of `report.latents`.
     report : TrainReport or None
         While training.
-    snapshot : callable or None
-        While training: makes a run of what was learned so far, to be called before the next step.
+    hold : callable or None
+        While training: copies what was learned so far, to be called before the next step. What it
+        returns makes a run of the copy when it is called, in any thread.
     notes : tuple of str
         What the user should know before there is a result, in sentences.
     """
@@ -50,8 +51,20 @@ class Progress:
     positions_yx: NDArray[np.float64] | None = None
     index: NDArray[np.int64] | None = None
     report: TrainReport | None = None
-    snapshot: Callable[[], Run | SpectraRun] | None = None
+    hold: Callable[[], Callable[[], Run | SpectraRun]] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def snapshot(self) -> Callable[[], Run | SpectraRun] | None:
+        """While training: makes a run of what was learned so far, before the next step."""
+        hold = self.hold
+        if hold is None:
+            return None
+
+        def made() -> Run | SpectraRun:
+            return hold()()
+
+        return made
 
 
 @dataclass(kw_only=True)

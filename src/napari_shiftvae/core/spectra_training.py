@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,6 +82,12 @@ class SpectraTraining:
         return paused(self.model, self.state, buffers, self.noise_sigma)
 
 
+def _hold(snapshot: Callable[[], SpectraRun]) -> Callable[[], SpectraRun]:
+    """Make the run at once, which takes little."""
+    run = snapshot()
+    return lambda: run
+
+
 def train_spectra(
     training: SpectraTraining,
     spectra: Spectra,
@@ -128,7 +135,7 @@ def train_spectra(
                 message=f"Training: epoch {training.epochs} of {total}",
                 index=spectra.index,
                 report=replace(report, epoch=training.epochs, epochs=total),
-                snapshot=snapshot if whole else None,
+                hold=partial(_hold, snapshot) if whole else None,
             )
             if sent == "stop":
                 return

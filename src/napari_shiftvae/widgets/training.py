@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,7 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.widgets.activity import ActivityBar
 from napari_shiftvae.widgets.pace import Pace, hold_still
 from napari_shiftvae.widgets.turns import Turns
-from napari_shiftvae.widgets.worker import Runner
+from napari_shiftvae.widgets.worker import Runner, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,7 @@ class Training(QObject):
         self._session = session
         self._overlay = overlay
         self._runner = Runner(self)
+        self._checkpoints = one_thread("writing checkpoints")
         self._pace = Pace(self._show, parent)
         self._preparing = Turns(self)
         self._turns = Turns(self)
@@ -87,6 +89,7 @@ class Training(QObject):
         self._fraction = 0.0
         self._bar.start(target.name)
         hold_still(self._dock.window())
+        order = replace(order, executor=self._checkpoints)
         self._runner.start(f"shift-VAE analysis of '{target.name}'", jobs.analysis, order)
 
     def stop(self) -> None:
@@ -112,6 +115,7 @@ class Training(QObject):
     def close(self) -> None:
         """End the thread before the dock goes."""
         self._runner.close()
+        self._checkpoints.shutdown()
         self._bar.end()
         with suppress(RuntimeError):  # Qt may have deleted them before
             self._pace.forget()

@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,11 @@ def load_ahead() -> None:
     """Load torch in a thread, so that the first analysis need not wait for it."""
     if not loading.is_loaded():
         threading.Thread(target=loading.load_torch, name=LOADING).start()
+
+
+def one_thread(title: str) -> Executor:
+    """Make a thread for what is done beside a job; it starts when there is something to do."""
+    return ThreadPoolExecutor(1, thread_name_prefix=title)
 
 
 class Runner(QObject):
