@@ -89,7 +89,7 @@ def diagnose(
     Diagnostics
     """
     kl = latent_information(fit).mean(dim=0).tolist()
-    leakage = _leakage(reading.z, reading.shift_yx_px)
+    leakage = _explained(reading.z, reading.shift_yx_px)
     outliers = count_outliers(reading.residual)
     jumps = int((np.hypot(*reading.shift_yx_px.T) > separation_px / 2).sum())
     reasons, counts = np.unique(patches.set_aside[patches.set_aside != ""], return_counts=True)
@@ -100,11 +100,10 @@ def diagnose(
         else f"z{k} carries nothing ({nat:.2f} nat): fewer latents would do."
         for k, nat in enumerate(kl, start=1)
     ]
-    sentences += [
-        f"z{k} follows the shift (R² = {r2:.2f}): compare with another patch size or seed."
-        for k, r2 in enumerate(leakage, start=1)
-        if r2 > LEAKAGE_WORTH_SAYING
-    ]
+    displaced = _explained(reading.z, reading.polar_yx_px)
+    for k, (r2, by_displacement) in enumerate(zip(leakage, displaced, strict=True), start=1):
+        if r2 > LEAKAGE_WORTH_SAYING:
+            sentences.append(f"z{k} follows the shift (R² = {r2:.2f}): {_why(r2, by_displacement)}")
     ratio = noise_sigma / noise_sigma_independent
     sentences.append(
         f"The noise by the model is {ratio:.2f} times that of the power spectrum"
@@ -152,13 +151,28 @@ def count_outliers(residual: NDArray[np.float64]) -> int:
     return int((residual > middle + OUTLIER_MAD * spread).sum())
 
 
-def _leakage(z: NDArray[np.float64], shift: NDArray[np.float64]) -> tuple[float, ...]:
-    y, x = shift.T
+def _why(r2: float, by_displacement: float) -> str:
+    """Tell an atom that moves in its cage, picked at its own place, from a latent that leaks."""
+    if by_displacement > r2:
+        return (
+            "atoms are displaced against their neighbours, which it tells "
+            f"(R² = {by_displacement:.2f}), and picks are at the atoms."
+        )
+    return "compare with another patch size or seed."
+
+
+def _explained(z: NDArray[np.float64], vector: NDArray[np.float64]) -> tuple[float, ...]:
+    """R2 of each latent (N, K) from a quadratic in vectors (N, 2), where these are known."""
+    known = np.isfinite(vector).all(axis=1)
+    if not known.any():
+        return tuple(0.0 for _ in z.T)
+    y, x = vector[known].T
     design = torch.from_numpy(np.stack([np.ones_like(y), y, x, y * y, y * x, x * x], axis=1))
-    target = torch.from_numpy(z)
+    target = torch.from_numpy(z[known])
     left = target - design @ torch.linalg.lstsq(design, target).solution
     total = (target - target.mean(dim=0)).square().sum(dim=0)
-    return tuple((1 - left.square().sum(dim=0) / total.clamp_min(1e-12)).tolist())
+    r2: list[float] = (1 - left.square().sum(dim=0) / total.clamp_min(1e-12)).tolist()
+    return tuple(r2)
 
 
 @dataclass(frozen=True, kw_only=True)
