@@ -1,18 +1,17 @@
 """Take the pictures of docs/images from the real window, driven as a person would.
 
-Run with `make screenshots`. The measured images are not part of this project: their pictures are
-left as they are where the folder of images (SHIFTVAE_DATA, or ../shared/data) is absent.
+Run with `make screenshots`. All are of simulated images, which anyone may pass on.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from PIL import Image
 from qtpy.QtWidgets import QApplication, QWidget
 from superqt import QCollapsible
 
@@ -20,7 +19,6 @@ from napari_shiftvae.widgets import ShiftVAEWidget
 
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
-DATA = Path(os.environ.get("SHIFTVAE_DATA", HERE.parents[1] / "shared" / "data"))
 WINDOW = (1366, 768)  # the smallest laptop the dock is made for
 PATIENCE_S = 900
 ATOMS, TRAIN, EXPLORE, FIELDS = range(4)
@@ -46,19 +44,16 @@ def wait_until(ready: Callable[[], bool]) -> None:
 def take(viewer: napari.Viewer, name: str) -> None:
     """Write a picture of the whole window."""
     pump(1.0)
-    viewer.screenshot(str(IMAGES / f"{name}.png"), canvas_only=False, flash=False)
+    pixels = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
+    Image.fromarray(pixels).save(IMAGES / f"{name}.png", optimize=True)
     print(f"docs/images/{name}.png")
 
 
-def opened(path: Path | None = None) -> tuple[napari.Viewer, ShiftVAEWidget]:
-    """Open a window with an image, or the sample, and the dock."""
+def opened(sample: str) -> tuple[napari.Viewer, ShiftVAEWidget]:
+    """Open a window with a sample and the dock."""
     viewer = napari.Viewer(show=True, show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
-    if path is None:
-        viewer.open_sample("napari-shiftvae", "perovskite")
-    else:
-        plugin = "napari-shiftvae" if path.suffix == ".dm3" else "napari"
-        viewer.open(path, plugin=plugin)
+    viewer.open_sample("napari-shiftvae", sample)
     _, dock = viewer.window.add_plugin_dock_widget("napari-shiftvae", "Shift-VAE")
     viewer.canvas.overlays.scale_bar.visible = True
     pump()
@@ -99,27 +94,24 @@ def show_part(dock: ShiftVAEWidget, part: QWidget) -> None:
     pump()
 
 
-def substituted() -> None:
-    """Find the brighter sites of an image in which some atoms were substituted."""
-    finished = measured_window("se_implanted_mos2.dm3", "se_mos2")
-    if finished is None:
-        return
-    viewer, dock = finished
+def graphene() -> None:
+    """Tell the atoms of doped graphene apart, and name one of the classes."""
+    viewer, dock = opened("graphene")
+    dock.header.quick_run.click()
+    wait_until(idle(dock))
     dock.tabs.setCurrentIndex(EXPLORE)
     dock.fields.arrows.setChecked(False)
     classify(dock)
-    brightest_of_few = dock.session.run.atoms["class"].max()
-    dock.explore.classes.table.item(int(brightest_of_few), 1).setText("substituted")
-    viewer.scene.camera.zoom *= 2.5
-    take(viewer, "se_mos2")
+    brightest = dock.explore.classes.table.rowCount() - 1
+    dock.explore.classes.table.item(brightest, 1).setText("dopant")
     show_part(dock, dock.explore.classes)
-    take(viewer, "se_mos2_classes")
+    take(viewer, "graphene_classes")
     viewer.close()
 
 
 def tour() -> None:
     """Go through the four tabs on the sample."""
-    viewer, dock = opened()
+    viewer, dock = opened("perovskite")
     dock.atoms.find.click()
     wait_until(idle(dock))
     dock.atoms.group.click()
@@ -162,47 +154,11 @@ def tour() -> None:
     viewer.close()
 
 
-def measured_window(file: str, name: str) -> tuple[napari.Viewer, ShiftVAEWidget] | None:
-    """Press Quick run on a measured image, where it is there."""
-    path = DATA / file
-    if not path.is_file():
-        print(f"docs/images/{name}.png stays as it is: {path} is not here", file=sys.stderr)
-        return None
-    viewer, dock = opened(path)
-    if dock.pixel_size.in_file is not None:  # let the layer have it too, for the scale bar
-        dock.header.pixel_size.edit.click()
-        dock.header.pixel_size.apply.click()
-    dock.header.quick_run.click()
-    wait_until(idle(dock))
-    if dock.session.run is None:
-        raise RuntimeError(f"{file}: {dock.header.message.text()}")
-    return viewer, dock
-
-
-def measured(file: str, name: str, *, zoom: float, tab: int, shown_map: str) -> None:
-    """Take a picture of a measured image after Quick run."""
-    finished = measured_window(file, name)
-    if finished is None:
-        return
-    viewer, dock = finished
-    dock.tabs.setCurrentIndex(tab)
-    dock.fields.map.setCurrentText(shown_map)
-    viewer.scene.camera.zoom *= zoom
-    take(viewer, name)
-    viewer.close()
-
-
 def main() -> None:
     """Take all pictures, or those named on the command line."""
     pictures: dict[str, Callable[[], None]] = {
         "tour": tour,
-        "pto_sro": lambda: measured(
-            "pto_sro_haadf.ome.tif", "pto_sro", zoom=2.5, tab=FIELDS, shown_map="none"
-        ),
-        "se_mos2": substituted,
-        "perovskite_adf": lambda: measured(
-            "perovskite_adf.ome.tif", "perovskite_adf", zoom=1.0, tab=FIELDS, shown_map="z1"
-        ),
+        "graphene": graphene,
     }
     IMAGES.mkdir(exist_ok=True)
     for name in sys.argv[1:] or pictures:

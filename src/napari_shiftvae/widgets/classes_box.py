@@ -204,8 +204,10 @@ class ClassesBox(QWidget):
 
 
 def _mean(mean: float, error: float, spread: float) -> QTableWidgetItem:
-    """Make a cell with a mean; the error of a single atom's is not known."""
-    cell = QTableWidgetItem(f"{mean:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else ""))
+    """Make a cell with a mean and, below it, its error, which is not known of a single atom."""
+    digits = 3 if error < 0.005 else 2
+    text = f"{mean:.{digits}f}" + (f"\n± {error:.{digits}f}" if np.isfinite(error) else "")
+    cell = QTableWidgetItem(text)
     cell.setToolTip(f"Standard deviation among the atoms: {spread:.2f}")
     return cell
 

@@ -151,7 +151,7 @@ class ExploreControl(QObject):
         chosen = set(rows.tolist()) | (set(self.selected()) if adds else set())
         layer.selected_data = chosen
         self._on_selected()
-        self._session.say(f"{len(chosen)} atom{'' if len(chosen) == 1 else 's'} selected.")
+        self._session.say(f"{len(chosen) or 'No'} atom{'s' * (len(chosen) > 1)} selected.")
         if len(rows) == 1:
             self._show_atom(int(rows[0]))
 
