@@ -367,21 +367,37 @@ def test_evidence_of_other_weights_leaves_the_model_alone(patches):
 
 def test_schedule_waits_while_held_out_patches_gain():
     pace = Pace()
-    assert [step for step in range(301) if pace.is_due(step, 600)] == [240, 300]
-    pace.judge(50.0, 240, 600)  # too early to decide
-    assert (pace.waiting, pace.over) == (False, False)
-    pace.judge(49.0, 300, 600)
-    assert (pace.waiting, pace.gain) == (True, 1.0)
-    pace.waited = CHECK_EVERY
-    assert pace.is_due(360, 600)
-    pace.judge(49.0 - 0.9 * WORTH_NAT, 360, 600)
-    assert (pace.waiting, pace.over) == (False, True)
-    assert not pace.is_due(420, 600)
+    assert [step for step in range(301) if pace.is_due(step, 600)] == [180, 240, 300]
+    loss, small = 50.0, 0.9 * WORTH_NAT
+    for step, gain, waiting in (
+        (180, math.nan, False),  # too early to decide
+        (240, 1.0, False),
+        (300, 1.0, True),
+        (360, small, True),  # once may be chance
+        (420, 2.0, True),
+        (480, small, True),
+        (540, -1.0, False),
+    ):
+        assert pace.is_due(step, 600)
+        loss -= gain if step > 180 else 0.0
+        pace.judge(loss, step, 600)
+        assert pace.waiting == waiting
+        assert pace.gain == pytest.approx(gain, nan_ok=True)
+        pace.waited += waiting * CHECK_EVERY
+    assert pace.over
+    assert not pace.is_due(600, 600)
+
+
+def test_schedule_goes_on_at_once_where_nothing_is_gained_by_half_of_it():
+    pace = Pace()
+    for step in (180, 240, 300):
+        pace.judge(50.0, step, 600)
+    assert (pace.waited, pace.waiting, pace.over) == (0, False, True)
 
 
 @pytest.mark.parametrize(
     ("losses", "waits"),
-    [((0.0, -0.1), 0), ((0.0, 1.0), 0), ((0.0, -5.0, -9.0, -9.1), 2), (range(0, -99, -1), 8)],
+    [((0.0, 1.0, 1.0), 1), ((0.0, -5.0, -9.0, -9.1, -9.2), 3), (range(0, -99, -1), 8)],
 )
 def test_training_takes_as_long_as_held_out_patches_ask_for(
     patches, monkeypatch, slow_steps, losses, waits
@@ -417,7 +433,7 @@ def test_latents_are_cheap_while_the_schedule_waits():
 def test_patches_are_held_out_where_their_number_allows_it():
     config = TrainConfig()
     held_out = {n: len(hold_out(n, config.share_for(n), 0)[1]) for n in (499, 500, 700, 10_000)}
-    assert held_out == {499: 0, 500: 25, 700: 35, 10_000: 100}
+    assert held_out == {499: 0, 500: 25, 700: 35, 10_000: 64}
     assert not config.is_open(499)
     assert config.is_open(500)
     assert TrainConfig(epochs=20).share_for(2000) == 0

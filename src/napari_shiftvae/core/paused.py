@@ -22,7 +22,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # as torch names those of Adam
 NUMBERS = ("step", "seconds", "noise_sigma")
 BATCHES = ("order", "order_sizes", "generator")
 # Of the held-out patches, in one tensor as some may be NaN: `Pace`, and the last bound on them.
-PACE = 6
+PACE = 7
 AVERAGE = "averages."
 
 
@@ -202,13 +202,21 @@ def _of_parameters(
 
 def _pace(state: TrainState) -> Tensor:
     pace = state.pace
-    numbers = (pace.waited, pace.waiting, pace.over, pace.loss, pace.gain, state.validation)
+    numbers = (
+        *(pace.waited, pace.waiting, pace.over, pace.stale),
+        *(pace.loss, pace.gain, state.validation),
+    )
     return torch.tensor(numbers, dtype=torch.float64)
 
 
 def _set_pace(state: TrainState, numbers: list[float]) -> None:
-    waited, waiting, over, loss, gain, state.validation = numbers
+    waited, waiting, over, stale, loss, gain, state.validation = numbers
     steps = max(0, int(waited)) if math.isfinite(waited) else 0
     state.pace = Pace(
-        waited=min(steps, state.step), waiting=waiting == 1, over=over == 1, loss=loss, gain=gain
+        waited=min(steps, state.step),
+        waiting=waiting == 1,
+        over=over == 1,
+        stale=int(stale > 0),
+        loss=loss,
+        gain=gain,
     )

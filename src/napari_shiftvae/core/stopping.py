@@ -12,6 +12,7 @@ __all__ = ["CHECK_EVERY", "MEMORY", "MOST", "WORTH_NAT", "Ending", "Pace", "hold
 
 CHECK_EVERY = 60  # steps
 WORTH_NAT = 0.2  # per patch and check: what less is gained is not worth waiting for
+PATIENCE = 2  # checks without such a gain; of noisy patches, latents are at times slow to unfold
 MOST = 3  # times the least number of steps
 MEMORY = 0.98  # of the mean of the decoder's weights, for each step: its noise is averaged out
 
@@ -36,8 +37,8 @@ class Pace:
 
     Half of the least number of steps is made as if that were all. Then the schedule waits until
     the decoder, judged by patches that are held out, gains no more than `WORTH_NAT` in
-    `CHECK_EVERY` steps, and goes on to its end. So data that are learned slowly, such as noisy
-    ones, get more steps, and others none.
+    `CHECK_EVERY` steps, `PATIENCE` times running, and goes on to its end. So data that are learned
+    slowly, such as noisy ones, get more steps, and others none.
 
     Attributes
     ----------
@@ -45,6 +46,8 @@ class Pace:
         Steps for which it stood still.
     waiting, over : bool
         Whether it does, and whether it will no more.
+    stale : int
+        Checks since the last gain that was worth it.
     loss, gain : float
         Negative evidence of the held-out patches at the last check, and by how much it had become
         less since the one before [nat per patch]; NaN before.
@@ -53,20 +56,22 @@ class Pace:
     waited: int = 0
     waiting: bool = False
     over: bool = False
+    stale: int = 0
     loss: float = math.nan
     gain: float = math.nan
 
     def is_due(self, step: int, least: int) -> bool:
         """Whether held-out patches are to be judged after a step, of `least` steps or more."""
-        begun = step - self.waited >= least / 2 - CHECK_EVERY
+        begun = step - self.waited >= least / 2 - PATIENCE * CHECK_EVERY
         return begun and not self.over and step % CHECK_EVERY == 0
 
     def judge(self, loss: float, step: int, least: int) -> None:
         """Note how the held-out patches do [nat], and wait or not."""
         self.gain, self.loss = self.loss - loss, loss
+        self.stale = self.stale + 1 if self.gain <= WORTH_NAT else 0
         if step - self.waited < least / 2:
             return
-        self.waiting = self.gain > WORTH_NAT and self.waited < (MOST - 1) * least
+        self.waiting = self.stale < PATIENCE and self.waited < (MOST - 1) * least
         self.over = not self.waiting
 
 
@@ -100,7 +105,7 @@ class Ending:
         --------
         >>> Ending(epochs=24, added=4, held_out=100, gain_nat=0.1, decided=True).sentence
         'Training ended after 24 epochs, 4 more than the least: until 100 held-out patches gained \
-no more than 0.2 nat in 60 steps.'
+no more than 0.2 nat in 60 steps, twice running.'
         """
         more = f", {self.added} more than the least" if self.added else ", the least"
         ended = f"Training ended after {self.epochs} epochs{more}"
@@ -112,5 +117,5 @@ no more than 0.2 nat in 60 steps.'
             )
         return (
             f"{ended}: {'until' if self.added else 'halfway,'} {self.held_out} held-out patches "
-            f"gained no more than {WORTH_NAT:g} nat in {CHECK_EVERY} steps."
+            f"gained no more than {WORTH_NAT:g} nat in {CHECK_EVERY} steps, twice running."
         )

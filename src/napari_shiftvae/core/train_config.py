@@ -12,7 +12,7 @@ FEW_PATCHES, STEPS_OF_FEW = 1000, 1000
 MOST_STEPS = 4000  # by default; of a hundred thousand patches, each need not be seen 20 times
 FEWEST_PATCHES = 16
 FEWEST_TO_JUDGE = 500  # of fewer, none can be spared, and judged by a dozen nothing got better
-HELD_OUT, MOST_HELD_OUT = 20, 100  # one of 20 patches, but no more than 100
+HELD_OUT, MOST_HELD_OUT = 20, 64  # one of 20 patches, but no more than 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TrainConfig:
         Whether that condition lets sharp walls stand; else it blurs them.
     validation : float, optional
         Share of the patches that are held out: the weights never learn from them, and the bound on
-        them is reported after each epoch. By default a twentieth, 100 at most, of 500 patches and
+        them is reported after each epoch. By default a twentieth, 64 at most, of 500 patches and
         more where `epochs` is not given, and else none. Without any, the least number of epochs
         is made.
     seed : int
