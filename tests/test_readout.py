@@ -64,6 +64,16 @@ def test_polar_displacement_between_sublattices_has_the_true_size(run, truth):
     assert np.median(measured / expected[deep]) == pytest.approx(1, abs=0.05)
 
 
+def test_a_sublattice_that_is_no_cage_is_refused(run, truth):
+    """Half of the cage's atoms have a name of their own, as where a crystal has an interface."""
+    names = np.where(truth["sublattice"] == "B", "C", "A").astype(object)
+    names[(names == "A") & (truth["x_px"] > MADE.image.shape[1] / 4)] = "B"
+    with pytest.raises(InputError, match="atoms of A do not surround the others"):
+        read_out(run, Options(vectors="polar displacement between sublattices"), sublattice=names)
+    names[names == "B"] = "A"
+    read_out(run, Options(vectors="polar displacement between sublattices"), sublattice=names)
+
+
 def test_a_crystal_without_strain_has_none(run):
     scalars = read_out(run, Options(position="whole pattern")).scalars
     for name, unit in (("exx", "%"), ("eyy", "%"), ("rotation", "degree")):

@@ -85,7 +85,7 @@ def colouring(table: pd.DataFrame, column: str) -> Colouring:
     --------
     >>> made = colouring(pd.DataFrame({"class": [1, 0, -1]}), "class")
     >>> made.shade.tolist(), [name for name, _ in made.kinds]
-    ([1, 0, 7], ['0', '1'])
+    ([1, 0, 10], ['0', '1'])
     """
     from napari.utils.color import ColorValue
     from napari.utils.colormaps import ensure_colormap

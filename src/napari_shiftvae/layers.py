@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 RUN = "shiftvae_run"  # key of a layer's metadata
 LATENT_COLORMAP = "viridis"
 CLASS = "class"  # column of the atoms' table
-# Colours that colour-blind people tell apart: M. Okabe, K. Ito, "Color Universal Design" (2008).
-CLASS_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
+# Colours that colour-blind people tell apart: M. Okabe, K. Ito, "Color Universal Design" (2008);
+# then white and two of P. Tol, "Colour Schemes", SRON/EPS/TN/09-002 (2021).
+CLASS_COLOURS = (
+    *("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2"),
+    *("#ffffff", "#aa4499", "#999933"),
+)
 FOUND_COLOUR, HAND_COLOUR, ASIDE_COLOUR = "#00e5ff", "#ffb000", "#ff4d6d"
 
 Reading = Literal["whole pattern", "central atom", "against its cage"]

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from napari_shiftvae.core.displacement import Displacement, from_neighbours, from_reference
 from napari_shiftvae.core.errors import InputError
@@ -34,6 +35,8 @@ VectorKind = Literal[
     "polar displacement between sublattices",
 ]
 Position = Literal["whole pattern", "central atom"]
+
+FARTHEST = 0.25  # of the distance to its cage: an atom this far from its middle is in no cage
 
 Floats = NDArray[np.float64]
 
@@ -290,6 +293,14 @@ def _between(positions: Floats, sd: Floats, sublattice: NDArray[np.object_] | No
     part = against_neighbours(
         positions[inside], positions[cage], sd_yx_px=sd[inside], cage_sd_yx_px=sd[cage]
     )
+    nearest = np.median(KDTree(positions[cage]).query(positions[inside])[0])
+    away = np.nanmedian(np.linalg.norm(part.yx_px, axis=1)) / nearest
+    if away > FARTHEST:
+        raise InputError(
+            f"The atoms of {names[0]} do not surround the others, which lie {away:.0%} of their "
+            "distance from the middle of the nearest ones: give all atoms that make the cages one "
+            "name, the first in the alphabet, in the Atoms tab."
+        )
     vectors, deviations = np.full_like(positions, np.nan), np.full_like(positions, np.nan)
     vectors[inside], deviations[inside] = part.yx_px, part.sd_yx_px
     return replace(part, yx_px=vectors, sd_yx_px=deviations)
