@@ -22,8 +22,10 @@ from napari_shiftvae.core.settings import AnalysisConfig  # noqa: E402
 from napari_shiftvae.core.simulate import perovskite  # noqa: E402
 from napari_shiftvae.core.train import TrainConfig  # noqa: E402
 from napari_shiftvae.field_layers import Look  # noqa: E402
+from napari_shiftvae.overlay import Overlay  # noqa: E402
 from napari_shiftvae.picks import Picks  # noqa: E402
 from napari_shiftvae.run_layers import RunLayers  # noqa: E402
+from napari_shiftvae.session import Session  # noqa: E402
 
 ODD_PLACE = {
     "scale": (0.015, 0.02),
@@ -255,3 +257,22 @@ def test_arrows_are_drawn_once_for_all_that_changes(run: Run) -> None:
     assert np.ptp(arrows.edge_color, axis=0).max() > 0.5
     runs.show_vectors(run, image, field, Look(gain=4.0, colour="#ff0000"), visible=True)
     np.testing.assert_array_equal(arrows.edge_color, np.tile([1, 0, 0, 1], (len(arrows.data), 1)))
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_earlier_run_stays_in_view_where_another_is_of_some_atoms(run: Run, some: bool) -> None:
+    """No layer is shown while the second one is at work, as where it trains nothing."""
+    viewer, session = ViewerModel(), Session()
+    overlay = Overlay(viewer, session)
+    overlay.choose(viewer.add_image(np.zeros(run.image.shape), name="made"))
+    picks = Picks.of(run.picks_yx, by_hand=False)
+    session.change_picks(picks)
+    overlay.begin(picks)
+    list(overlay.end(run))
+    first = overlay.atoms
+    assert first is not None
+    overlay.begin(Picks.of(run.picks_yx[:9], by_hand=False) if some else picks)
+    list(overlay.end(run))
+    assert len(overlay.runs.of_run(run, Points)) == 2
+    assert first.visible == some
+    assert (overlay.atoms is first) == some

@@ -42,6 +42,7 @@ class Target:
     place: Mapping[str, Any]
     image: Image
     picks: Picks
+    some: bool  # not all that there are
     pixels: object
     atoms: Points | None = None
 
@@ -252,6 +253,7 @@ class Overlay:
             pixels=self.image.data,
             atoms=self.atoms,
             picks=picks,
+            some=len(picks) < len(self.session.picks),
         )
         return self._target
 
@@ -260,7 +262,7 @@ class Overlay:
         target = self._target
         if target is None or target.atoms is None:
             return
-        if len(target.picks) < len(self.session.picks):
+        if target.some:
             target.atoms = self._new_atoms(target.picks)
         elif RUN in target.atoms.metadata:
             self.runs.hide(target.atoms.metadata[RUN])
@@ -318,7 +320,7 @@ class Overlay:
         picks = target.picks if len(target.picks) else self.session.picks
         *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
         yield
-        if self._is_there(layer) and RUN in layer.metadata:  # an earlier run
+        if self._is_there(layer) and RUN in layer.metadata and not target.some:  # an earlier run
             self.runs.hide(layer.metadata[RUN])
             self._let_go(target.key)
             yield
