@@ -54,6 +54,7 @@ def test_dock_says_the_same_and_all_else_stays(
 
     from napari_shiftvae.settings import TrainSettings
     from napari_shiftvae.widgets import ShiftVAEWidget
+    from seen import state
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     viewer = make_napari_viewer()
@@ -67,7 +68,7 @@ def test_dock_says_the_same_and_all_else_stays(
     qtbot.waitUntil(idle, timeout=WAIT_MS)
     run, picks = dock.session.run, dock.session.picks
     assert run is not None
-    before = {layer.name: state(layer) for layer in viewer.layers}
+    before = state(viewer)
     for kind, (data, words) in BAD_IMAGES.items():
         if kind in {"complex", "stack"}:  # napari shows none; the dock analyses its frames
             continue
@@ -86,24 +87,11 @@ def test_dock_says_the_same_and_all_else_stays(
             assert sentence(said) == sentence(in_dock)
         viewer.layers.remove(bad)
     dock.header.chooser.setCurrentText("made")
-    assert {layer.name: state(layer) for layer in viewer.layers} == before
+    assert state(viewer) == before
     assert dock.session.run is run
     assert dock.session.picks is picks
     for part in (dock.training, dock.atoms_control, dock.fields_control, dock.pixel_size):
         part.close()
-
-
-def state(layer) -> tuple:
-    """What a user sees of a layer and could lose, in a form that can be compared."""
-    features = getattr(layer, "features", None)
-    return (
-        type(layer).__name__,
-        np.asarray(layer.data).tobytes(),
-        getattr(layer, "face_color", np.zeros(0)).tobytes(),
-        "" if features is None else features.to_csv(),
-        layer.visible,
-        np.asarray(layer.scale).tobytes(),
-    )
 
 
 # --- anything at all ---------------------------------------------------------------------------

@@ -355,6 +355,25 @@ def test_bad_outputs_are_one_line_and_come_before_the_work(folder, tmp_path, cap
     assert "may not be written to: choose another" in complaint(capsys)
 
 
+def test_what_is_read_is_not_written_over(folder, tmp_path, capsys):
+    """A table in the place of the image would be all that is left of it."""
+    image = tmp_path / "mine.npy"
+    image.write_bytes((folder / "plain.npy").read_bytes())
+    trained = tmp_path / "mine.shiftvae"
+    trained.write_bytes(image.read_bytes())
+    before = {path: path.read_bytes() for path in (image, trained)}
+    for words in (
+        ["atoms", image, "--output", image],
+        ["encode", trained, image, "--output", trained],
+    ):
+        assert main([str(word) for word in words]) == 2
+        assert "which is read from: choose another name" in complaint(capsys)
+    words = ["encode", trained, image, "--output", trained.with_suffix("")]  # which is the same
+    assert main([str(word) for word in words]) == 2
+    assert "choose another name" in complaint(capsys)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_bad_run_files_are_one_line(folder, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "foreign.shiftvae", "w") as archive:
         archive.writestr("mimetype", "application/epub+zip")

@@ -25,6 +25,7 @@ from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
+from seen import said, state
 
 WAIT_MS = 120_000
 FOR_EVER = TrainSettings(epochs=100_000)
@@ -108,19 +109,6 @@ def assert_usable(qtbot, dock: ShiftVAEWidget) -> None:
     assert dock.header.message.text().startswith("Done")
 
 
-@contextmanager
-def said() -> Iterator[list[str]]:
-    """Collect what napari shows in its corner."""
-    sentences: list[str] = []
-    listen = notification_manager.notification_ready.connect(
-        lambda notification: sentences.append(notification.message)
-    )
-    try:
-        yield sentences
-    finally:
-        notification_manager.notification_ready.disconnect(listen)
-
-
 # --- layers ------------------------------------------------------------------------------------
 
 
@@ -157,6 +145,38 @@ def test_data_of_the_image_replaced(qtbot, viewer, dock, made, shape) -> None:
         dock.session.change_picks(dock.session.picks.edited(np.empty((0, 2))))
     assert_usable(qtbot, dock)
     assert viewer.layers["made z1 [1]"].data.shape == image.data.shape
+
+
+def test_image_becomes_a_stack(qtbot, viewer, dock, made) -> None:
+    begin(qtbot, dock)
+    viewer.layers["made"].data = np.stack([made, made])
+    stop(qtbot, dock)
+    assert "was changed meanwhile" in dock.header.message.text()
+    assert viewer.layers["made z1"].data.shape == made.shape
+    np.testing.assert_allclose(viewer.layers["made z1"].scale, (0.015, 0.02))
+    assert dock.session.run is not None
+    viewer.layers.clear()
+    viewer.add_image(made, name="again")
+    assert_usable(qtbot, dock)
+
+
+def test_layers_that_napari_cannot_make(qtbot, viewer, dock, monkeypatch) -> None:
+    """Another plugin that listens may fail, too: the run is kept, and can be saved."""
+    shown = []
+    monkeypatch.setattr(notification_manager, "receive_error", lambda kind, *_: shown.append(kind))
+    begin(qtbot, dock)
+    before = state(viewer)
+    with monkeypatch.context() as patched:
+        patched.setattr(dock.overlay.runs, "add", lambda *_, **__: raises(OverflowError("too far")))
+        stop(qtbot, dock)
+    assert shown == [OverflowError]
+    said_at_last = dock.header.message.text()
+    assert said_at_last.startswith("⚠ Done")
+    assert "Not all layers of it could be made (too far); save it" in said_at_last
+    assert dock.session.run is not None
+    assert dock.fields.save.isEnabled()
+    assert state(viewer)["made"] == before["made"]
+    assert_usable(qtbot, dock)
 
 
 def test_pixels_changed_in_place_do_not_reach_the_run(qtbot, viewer, dock, made) -> None:
@@ -241,6 +261,31 @@ def test_cancelled_run_leaves_nothing(qtbot, viewer, dock, folder) -> None:
     assert list(folder.iterdir()) == []
     assert "z1" not in viewer.layers["made atoms"].features
     assert_usable(qtbot, dock)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "refused"])
+def test_earlier_run_is_shown_again(qtbot, viewer, dock, in_step, end) -> None:
+    """Where the next one, which it made room for, has no result."""
+    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+        press(qtbot, dock.header.quick_run)
+    wait_idle(qtbot, dock)
+    run, picks = dock.session.run, dock.session.picks
+    dock.explore.colour.setCurrentText("z2")
+    qtbot.waitUntil(lambda: viewer.layers["made shift"].visible, timeout=WAIT_MS)
+    before = state(viewer)
+    if end == "refused":
+        in_step(lambda *_: raises(MemoryError()))
+        press(qtbot, dock.header.quick_run)
+    else:
+        begin(qtbot, dock)
+        assert not viewer.layers["made shift"].visible
+        dock.training.cancel()
+    wait_idle(qtbot, dock)
+    assert state(viewer) == before
+    assert dock.session.run is run
+    assert dock.session.picks is picks
+    dock.session.change_picks(picks.without([0]))  # the layer is that of the picks once more
+    assert len(dock.overlay.atoms.data) == len(picks) - 1
 
 
 # --- memory and numbers ------------------------------------------------------------------------

@@ -243,12 +243,15 @@ NAN = float("nan")
         (np.zeros((0, 5)), r"empty \(0 x 5\)"),
         (np.full((4, 5), NAN), "no valid pixel"),
         (np.full((4, 5), np.inf), "no valid pixel"),
-        (np.arange(5), r"1 dimensions \(5\)"),
+        (np.arange(5), r"1 dimension \(5\)"),
         (np.ones((7, 8, 9)), r"3 dimensions \(7 x 8 x 9\); give one 2-D image"),
         (np.float32(3), "0 dimensions"),
         (np.array([["a", "b"]]), "give an array of integers or real numbers"),
         (np.array([[None, 1]]), "give an array of integers or real numbers"),
         (np.array([[1e300, 1.0]]), "beyond the range of single precision"),
+        (1e-300 * RAMP.astype(float), "too little beside their size for single precision"),
+        (1e9 + RAMP.astype(float), "too little beside their size for single precision"),
+        (2**30 + 50 * RAMP.astype(np.int64), "subtract their mean"),
     ],
 )
 def test_what_cannot_be_analysed_is_refused_in_one_sentence(data: np.ndarray, message: str) -> None:
@@ -278,6 +281,12 @@ def test_infinite_pixels_become_nan_and_the_input_stays() -> None:
     data = np.array([[1.0, 2.0], [-np.inf, NAN]], np.float32)
     np.testing.assert_array_equal(as_float_image(data), [[1, 2], [NAN, NAN]])
     assert data[1, 0] == -np.inf
+
+
+@pytest.mark.parametrize("kind", ["g", "c16", "M8[s]", "U3", "?"])
+def test_checksum_of_any_type(kind: str) -> None:
+    values = np.array([[1, 0], [2, 3]]).astype(kind)
+    assert len({checksum(values), checksum(values[::-1]), checksum(np.zeros(0, kind))}) == 3
 
 
 def test_checksum_depends_on_values_type_and_shape_only() -> None:

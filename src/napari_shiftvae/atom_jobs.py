@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.images import as_float_image
+from napari_shiftvae.core.images import as_float_image, read_pixels
 from napari_shiftvae.picks import Picks
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Found:
 
 def frame_of(image: MicroscopeImage, t: int) -> NDArray[np.float32]:
     """Return an image, or one frame of a stack, as the core takes it."""
-    return as_float_image(image.data if image.data.ndim == 2 else np.asarray(image.data[t]))
+    return as_float_image(image.data if image.data.ndim == 2 else read_pixels(image.data, t))
 
 
 def find(

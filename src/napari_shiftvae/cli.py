@@ -195,7 +195,7 @@ def _encode(options: argparse.Namespace) -> None:
     if image.data.ndim == 3:
         _say_frames(_with_progress(cli_runs.encoding_frames(options, image)), options)
         return
-    _check_output(options.output)
+    _check_output(options.output, options.run)
     _finish(_with_progress(cli_runs.encoding(options, image)), options)
 
 
@@ -219,8 +219,12 @@ def _say_frames(made: SequenceRun, options: argparse.Namespace) -> None:
         print(json.dumps({"n_patches": made.count, "frames": made.frames}))
 
 
-def _check_output(path: Path) -> None:
-    """Refuse before hours of work what could not be written after them."""
+def _check_output(path: Path, *inputs: Path) -> None:
+    """Refuse before hours of work what could not, or must not, be written after them."""
+    whole = path.resolve()
+    written = {whole, whole.parent / f"{whole.name}.shiftvae"}
+    if any(one.resolve() in written for one in inputs):
+        raise InputError(f"--output is {path}, which is read from: choose another name.")
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it, such as {path / 'run.shiftvae'}.")
     if not path.parent.is_dir():
@@ -263,7 +267,7 @@ def _calibration(size_nm: float) -> Calibration:
 def _atoms(options: argparse.Namespace) -> None:
     from napari_shiftvae.core.images import read_image
 
-    _check_output(options.output)
+    _check_output(options.output, options.image)
     cli_atoms.atoms(options, _calibrated(read_image(options.image, stacks=True), options))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.settings import FindSettings, TrainSettings
 
 SCALE_OF_ONE_PICK_PX = 16.0
+NOWHERE = "nowhere"  # why a pick has no patch: its position is not finite
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +83,8 @@ def survey(
         one_atom_patch_size,
     )
 
-    pixels, here = frame_of(image, frame), picks.t == frame
+    pixels, finite = frame_of(image, frame), np.isfinite(picks.positions_yx).all(axis=1)
+    here = finite & (picks.t == frame)
     positions = picks.positions_yx[here]
     separation = separation_px or neighbour_distance(positions)
     if not np.isfinite(separation):  # one pick has no neighbour to tell the scale
@@ -90,7 +92,7 @@ def survey(
     sorts = train.classes > 0 or train.sublattices == "examples"
     by_default = one_atom_patch_size if sorts else default_patch_size
     size = train.patch_size_px or min(by_default(separation), *pixels.shape)
-    set_aside = np.full(len(picks), "", dtype=object)
+    set_aside = np.where(finite, "", NOWHERE).astype(object)
     try:
         set_aside[here] = extract_patches(pixels, positions, size, normalisation="global").set_aside
     except InputError:  # no patch at all; said when one tries to train

@@ -6,7 +6,7 @@ more: an edit or a second run starts new layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class Target:
     some: bool  # not all that there are
     pixels: object
     atoms: Points | None = None
+    earlier: Points | None = None  # atoms of the run that made room for this one
+    hidden: list[Layer] = field(default_factory=list)  # layers of it that were visible
 
 
 class Overlay:
@@ -265,7 +267,8 @@ class Overlay:
         if target.some:
             target.atoms = self._new_atoms(target.picks)
         elif RUN in target.atoms.metadata:
-            self.runs.hide(target.atoms.metadata[RUN])
+            target.earlier = target.atoms
+            target.hidden = self.runs.hide(target.atoms.metadata[RUN])
             yield
             if self.atoms is not target.atoms:  # the run has found its own meanwhile
                 target.atoms = self.atoms
@@ -313,9 +316,12 @@ class Overlay:
         if run is None:
             if self._is_there(layer) and RUN not in layer.metadata:
                 layer.face_color = "transparent"
+            self._show_again(target)
             return
         positions = run.atoms[["y_px", "x_px"]].to_numpy()
-        place = spatial(target.image)  # as it lies now, had it been moved
+        # as it lies now, had it been moved; not where it has become a stack meanwhile
+        flat = target.image.ndim == 2
+        place = spatial(target.image) if flat else target.place
         name = target.image.name
         picks = target.picks if len(target.picks) else self.session.picks
         *maps, atoms, shift = to_layers.run_layers(run, name, place, picks)
@@ -335,6 +341,20 @@ class Overlay:
         for one in maps:
             yield from self.runs.adding(one, under=partial(self._if_there, layer))
         yield from self.runs.adding(shift, under=partial(self._above, layer))
+
+    def _show_again(self, target: Target) -> None:
+        """Show the run again that made room for one that has no result."""
+        for one in target.hidden:
+            if one in self._viewer.layers:
+                one.visible = True
+        earlier, new = target.earlier, target.atoms
+        if not (self._is_there(earlier) and self._atoms.get(target.key) is new):
+            return
+        if self._is_there(new) and _same_places(new, earlier.data):
+            new.events.data.disconnect(self._on_atoms_edited)
+            earlier.events.data.connect(self._on_atoms_edited)
+            self._atoms[target.key] = earlier
+            self.runs.remove(new)
 
     def _is_there(self, layer: Points | None) -> bool:
         return layer is not None and layer in self._viewer.layers

@@ -97,6 +97,12 @@ def image_from_layer(
             f"'{layer.name}' has {layer.ndim} dimensions; take one 2-D image of it, "
             "for example with right click, Slice to 2D or viewer.add_image(layer.data[0])."
         )
+    if layer.ndim == 3 and layer.data.shape[-1] in {3, 4}:
+        shape = " x ".join(str(length) for length in layer.data.shape)
+        raise InputError(
+            f"'{layer.name}' looks like an RGB image ({shape}); take one of its channels, with "
+            "viewer.add_image(layer.data[..., 0]), or lay the frames along the first axis."
+        )
     size = pixel_size_nm(layer)
     return MicroscopeImage(
         data=layer.data[0] if layer.multiscale else layer.data,

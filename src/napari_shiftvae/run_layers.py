@@ -235,11 +235,12 @@ class RunLayers:
         (layer,) = self.add([data for data in made if data[2] == "points"])
         return layer  # type: ignore[no-any-return]
 
-    def hide(self, run: Run) -> None:
-        """Make the layers of a run invisible."""
-        for layer in self.of_run(run):
-            if layer.visible:  # napari would draw it anew
-                layer.visible = False
+    def hide(self, run: Run) -> list[Layer]:
+        """Make the layers of a run invisible; return those that were visible."""
+        shown = [layer for layer in self.of_run(run) if layer.visible]
+        for layer in shown:  # napari would draw the others anew
+            layer.visible = False
+        return shown
 
     def add(self, data: list[LayerDataTuple], *, under: Layer | None = None) -> list[Any]:
         """Add layers without changing what the user has selected."""

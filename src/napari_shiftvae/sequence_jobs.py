@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.images import MicroscopeImage
+from napari_shiftvae.core.images import MicroscopeImage, checksum, read_pixels
 from napari_shiftvae.jobs import (
     Started,
     calibration_in,
@@ -144,11 +144,10 @@ def _steps(
 def _folder(order: Order, how: Any) -> Path:
     """Folder of its own for every sequence and all settings, so that each goes on where it was."""
     from napari_shiftvae.core.checkpoint import runs_folder
-    from napari_shiftvae.core.images import checksum
 
     stack = order.stack
     picks = None if order.picks is None else checksum(order.picks.positions_tyx)
-    known = (how, stack.data.shape, checksum(stack.data[0]), picks)
+    known = (how, stack.data.shape, checksum(read_pixels(stack.data, 0)), picks)
     plain = "".join(sign if sign.isalnum() or sign in " -_+" else "_" for sign in stack.name)
     digest = hashlib.sha256(repr(known).encode()).hexdigest()[:10]
     return (order.runs_folder or runs_folder()) / f"{plain.strip()[:80] or 'stack'} {digest}"
@@ -181,7 +180,7 @@ def shown(sequence: SequenceRun, stack: MicroscopeImage, frame: int) -> Shown:
     from napari_shiftvae.core.frame_run import run_of_frame
 
     image = MicroscopeImage(
-        data=np.asarray(stack.data[frame]),
+        data=read_pixels(stack.data, frame),
         name=f"{stack.name} frame {frame}",
         calibration=stack.calibration,
     )

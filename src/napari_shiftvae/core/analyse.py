@@ -21,7 +21,12 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.finding import find_picks, patch_size_for
 from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.given import Told, given_names, some_patches, with_given
-from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
+from napari_shiftvae.core.images import (
+    MicroscopeImage,
+    as_float_image,
+    checksum,
+    masked_sentence,
+)
 from napari_shiftvae.core.infer import Fit, encode, refining
 from napari_shiftvae.core.manifold import patches_of
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
@@ -53,6 +58,7 @@ def analyse(
     given: ArrayLike | None = None,
     labels: ArrayLike | None = None,
     resume: Run | None = None,
+    tell_masked: bool = True,
 ) -> Generator[Progress, str | None, Run]:
     """Find atoms, train, refine and read the results.
 
@@ -74,6 +80,8 @@ def analyse(
     resume : Run, optional
         A stopped run of the same image to train on, with its own picks and model; of `config`
         only how to train and refine is used.
+    tell_masked : bool
+        Whether it is said how many pixels are masked; not where the caller has masked them.
 
     Yields
     ------
@@ -99,8 +107,13 @@ def analyse(
     True
     """
     _ = image.sha256  # of the pixels that are analysed, had they been changed before the end
+    said = (given, labels)
     with spare_one_core():
-        return (yield from _analyse(image, config, positions_yx, (given, labels), resume))
+        return (
+            yield from _analyse(
+                image, config, positions_yx, said, resume=resume, tell_masked=tell_masked
+            )
+        )
 
 
 def _analyse(
@@ -108,11 +121,19 @@ def _analyse(
     config: AnalysisConfig,
     positions_yx: ArrayLike | None,
     said: tuple[ArrayLike | None, ArrayLike | None],
+    *,
     resume: Run | None,
+    tell_masked: bool,
 ) -> Generator[Progress, str | None, Run]:
     device = choose_device(config.device)
     pixels = as_float_image(image.data)
     clock, stopped, epochs = Clock(), False, 0
+    masked = masked_sentence(pixels)
+    notes = (masked,) if masked and tell_masked else ()
+    if notes:
+        message = "Looking at the image"
+        progress = Progress(stage="find", fraction=0.0, message=message, notes=notes)
+        stopped = (yield progress) == "stop"
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
         told = Told.of_table(resume.atoms)
@@ -192,7 +213,7 @@ def _analyse(
             training=training,
             ending=ending,
             diagnostics=run.diagnostics.and_told(
-                [*state.mishaps, *([ending.sentence] if ending and ended else [])]
+                [*notes, *state.mishaps, *([ending.sentence] if ending and ended else [])]
             ),
             peak_memory_mb=peak_memory_mb(),
         )

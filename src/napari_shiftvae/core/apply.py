@@ -24,7 +24,7 @@ from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_o
 from napari_shiftvae.core.conclude import conclude
 from napari_shiftvae.core.errors import InputError, Notice
 from napari_shiftvae.core.given import Told, with_given
-from napari_shiftvae.core.images import MicroscopeImage, as_float_image
+from napari_shiftvae.core.images import MicroscopeImage, as_float_image, masked_sentence
 from napari_shiftvae.core.infer import Fit, encode, refining
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
@@ -135,13 +135,23 @@ def encode_steps(
     resample: bool = False,
     own_intensity: bool = False,
     device: str = "auto",
+    tell_masked: bool = True,
 ) -> Generator[Progress, str | None, Run]:
-    """Do as `encode_image` does, but for its warnings: they are the `notes` of what is yielded."""
+    """Do as `encode_image` does, but for its warnings: they are the `notes` of what is yielded.
+
+    Parameters
+    ----------
+    tell_masked : bool
+        As `analyse.analyse` takes it.
+    """
     with spare_one_core():
         began = time.perf_counter()
         notes = [] if resample else size_notes(run, image)
         ratio_yx = _ratio(run, image) if resample else (1.0, 1.0)
-        pixels = resampled(as_float_image(image.data), ratio_yx)
+        pixels = as_float_image(image.data)
+        masked = masked_sentence(pixels) if tell_masked else ""
+        notes += [masked] if masked else []
+        pixels = resampled(pixels, ratio_yx)
         yield Progress(stage="find", fraction=0.0, message="Finding atoms")
         if positions_yx is None:
             picks = _places(run, pixels)

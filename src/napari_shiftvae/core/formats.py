@@ -41,6 +41,8 @@ def read_signals(path: str | Path) -> list[Signal]:
     if not path.exists():
         raise InputError(f"There is no file {path}; check the name and the folder.")
     suffix = path.suffix.lower()
+    if path.is_dir() and suffix != ".zarr":
+        raise InputError(f"{path} is a folder; choose an image in it.")
     with reading(path):
         if suffix in {".tif", ".tiff"}:
             return [_read_tiff(path)]

@@ -20,7 +20,13 @@ from napari_shiftvae.core.aside import made_folder, written_aside
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.frame_picks import FramePicks
 from napari_shiftvae.core.given import GIVEN
-from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, checksum
+from napari_shiftvae.core.images import (
+    Calibration,
+    MicroscopeImage,
+    as_float_image,
+    checksum,
+    read_pixels,
+)
 from napari_shiftvae.core.progress import Progress
 from napari_shiftvae.core.runfile import atoms_csv, save_run
 from napari_shiftvae.core.runparts import TEXT
@@ -172,7 +178,7 @@ def encode_sequence(
         "pixel_size_nm": None if calibration is None else calibration.pixel_size_nm,
     }
     # of the pixels as they are: whether they can be analysed is said when their turn comes
-    claim(folder, record, [np.asarray(images[index]) for index in looked_at], len(images), picks)
+    claim(folder, record, [read_pixels(images, index) for index in looked_at], len(images), picks)
     if not (folder / MODEL).exists():
         save_run(run, folder / MODEL)
     steps = read_frames(run, images, folder, picks, reading=reading, calibration=calibration)
@@ -197,7 +203,7 @@ def read_frames(
         if not path.exists():
             try:
                 image = MicroscopeImage(
-                    data=as_float_image(np.asarray(images[index])),
+                    data=as_float_image(read_pixels(images, index)),
                     name=f"frame {index}",
                     calibration=calibration,
                 )
@@ -328,7 +334,9 @@ def _read(
     positions_yx, given = picks or (None, None)
     if positions_yx is not None and not len(positions_yx):
         raise InputError("there are no atoms in it.")
-    steps = encode_steps(run, image, positions_yx, given=given, **asdict(reading))
+    steps = encode_steps(
+        run, image, positions_yx, given=given, tell_masked=False, **asdict(reading)
+    )
     stopped = False
     while True:
         try:

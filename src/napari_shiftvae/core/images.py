@@ -14,6 +14,12 @@ from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.formats import read_signals
 from napari_shiftvae.core.signals import Axis, Signal, file_stem, nm_per_unit
 
+COARSEST = 0.01  # step of single precision, over the standard deviation of the image
+TOO_FINE = (
+    "The values of the image differ by too little beside their size for single precision; "
+    "subtract their mean, and divide by their standard deviation."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -147,15 +153,15 @@ def as_float_image(data: ArrayLike) -> NDArray[np.float32]:
     Raises
     ------
     InputError
-        The image is not 2-D, RGB, complex, empty, constant, without a valid pixel, or not made of
-        numbers.
+        The image is not 2-D, RGB, complex, empty, constant, without a valid pixel, not made of
+        numbers, lost in single precision, or cannot be read.
 
     Examples
     --------
     >>> as_float_image([[1, 2], [3, 4]]).dtype
     dtype('float32')
     """
-    pixels = np.asarray(data)
+    pixels = read_pixels(data)
     if pixels.dtype.kind == "c":
         raise InputError("The image is complex; take its magnitude or its phase first.")
     if pixels.dtype.kind not in "biuf":
@@ -170,7 +176,8 @@ def as_float_image(data: ArrayLike) -> NDArray[np.float32]:
         )
     if pixels.ndim != 2:
         raise InputError(
-            f"The image has {pixels.ndim} dimensions ({shape or 'a single value'}); "
+            f"The image has {pixels.ndim} dimension{'s' * (pixels.ndim != 1)} "
+            f"({shape or 'a single value'}); "
             "give one 2-D image, such as one frame of a stack."
         )
     if pixels.size == 0:
@@ -186,12 +193,70 @@ def as_float_image(data: ArrayLike) -> NDArray[np.float32]:
         raise InputError("The image has no valid pixel, all are NaN or infinite; choose another.")
     lowest, highest = image[finite].min(), image[finite].max()
     if lowest == highest:
-        raise InputError(
-            f"The image is constant (every valid pixel is {lowest:g}); choose one with contrast."
-        )
+        if pixels[finite].min() == pixels[finite].max():
+            raise InputError(
+                f"The image is constant (every valid pixel is {lowest:g}); choose one with "
+                "contrast."
+            )
+        raise InputError(TOO_FINE)
+    if not np.can_cast(pixels.dtype, np.float32) and _rounds(image[finite], pixels[finite]):
+        raise InputError(TOO_FINE)
     if np.isinf(image).any():
         image = np.where(finite, image, np.float32(np.nan))
     return image
+
+
+def _rounds(image: NDArray[np.float32], pixels: NDArray[Any]) -> bool:
+    """Whether what single precision rounds off is seen beside how the values vary."""
+    step = float(np.spacing(np.abs(image).max()))
+    return step > COARSEST * float(np.std(pixels, dtype=np.float64))
+
+
+def read_pixels(data: Any, frame: int | None = None) -> NDArray[Any]:
+    """Take the values of an array, which may have to be read from a file or computed first.
+
+    Parameters
+    ----------
+    data : array-like
+        Numpy, dask or zarr array.
+    frame : int, optional
+        Of a stack, the only one to read.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    InputError
+        If that fails, for whatever reason.
+    """
+    try:
+        return np.asarray(data if frame is None else data[frame])
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the user's own graph of tasks does
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"The pixels could not be read ({reason}): see whether their file is still there, and "
+            "open the image again."
+        ) from error
+
+
+def masked_sentence(image: NDArray[np.float32]) -> str:
+    """Say how many pixels of an image from `as_float_image` are left out, "" where none are.
+
+    Examples
+    --------
+    >>> masked_sentence(np.array([[1, 2], [np.nan, 3]], dtype=np.float32))
+    '1 pixel (25 %) is NaN or infinite: masked, and left out of the analysis.'
+    """
+    count = int(np.isnan(image).sum())
+    if not count:
+        return ""
+    are = "pixel ({}) is" if count == 1 else "pixels ({}) are"
+    share = f"{100 * count / image.size:.2g} %"
+    return f"{count} {are.format(share)} NaN or infinite: masked, and left out of the analysis."
 
 
 def checksum(data: ArrayLike) -> str:
@@ -207,8 +272,9 @@ def checksum(data: ArrayLike) -> str:
     str
         SHA-256 over type, shape and bytes (little-endian, row by row), as 64 hexadecimal digits.
     """
-    array = np.asarray(data)
+    array = read_pixels(data)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(array.data)
+    # as bytes: long numbers and dates have no buffer of their own
+    digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

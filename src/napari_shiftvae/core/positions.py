@@ -23,6 +23,7 @@ LAYOUTS = (
     {"y": "y_px", "x": "x_px", "frame": "t"},  # trackpy and many others
 )
 OPTIONAL = {"t", "frame"}
+FARTHEST = 1e9  # [px] or frames: farther than any image reaches, and napari draws nothing there
 
 
 def read_positions(path: str | Path) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def read_positions(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file cannot be read, or its positions are not all finite numbers.
+        The file cannot be read, or its positions are not all finite numbers below 1e9.
     """
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
@@ -69,6 +70,12 @@ def read_positions(path: str | Path) -> pd.DataFrame:
     if not finite.all():
         row = int(np.flatnonzero(~finite.all(axis=1))[0]) + 1 + has_names
         raise InputError(f"{path} has no finite position in line {row}: mend or remove it.")
+    far = (table[places].abs() > FARTHEST).any(axis=1).to_numpy()
+    if far.any():
+        row = int(np.flatnonzero(far)[0]) + 1 + has_names
+        raise InputError(
+            f"{path} has a position in line {row} that is beyond any image: mend or remove it."
+        )
     if "t" in table:
         if not (table["t"] == table["t"].round()).all():
             raise InputError(f"{path} has frame numbers that are not whole: mend them.")

@@ -25,7 +25,7 @@ from napari_shiftvae.core.frames import (
     read_frames,
 )
 from napari_shiftvae.core.given import Told
-from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image
+from napari_shiftvae.core.images import Calibration, MicroscopeImage, as_float_image, read_pixels
 from napari_shiftvae.core.lattice import neighbour_distance
 from napari_shiftvae.core.patches import default_patch_size
 from napari_shiftvae.core.progress import Progress
@@ -139,7 +139,7 @@ def analyse_sequence(
 
 def _frame(images: Frames, index: int) -> NDArray[np.float32]:
     try:
-        return as_float_image(np.asarray(images[index]))
+        return as_float_image(read_pixels(images, index))
     except InputError as error:
         raise InputError(f"Frame {index}: {error}") from None
 
@@ -192,6 +192,7 @@ def _trained(
         given=told.given,
         labels=told.words,
         resume=resume,
+        tell_masked=False,  # the gaps are
     )
     steps = with_checkpoints(steps, checkpoint)
     run = yield from with_seed_check(steps, image) if check_seed else steps

@@ -16,6 +16,7 @@ from napari_shiftvae.core.atoms import (
     select,
 )
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.images import read_pixels
 from napari_shiftvae.core.separation import estimate_separation
 
 __all__ = ["StackAtoms", "all_frames", "find_atoms_in_stack"]
@@ -135,7 +136,7 @@ def _median_separation(
     estimates, reason = [], None
     for index in sample:
         try:
-            frame = np.asarray(images[index])
+            frame = read_pixels(images, index)
             estimates.append(estimate_separation(frame, dark=dark, region=region))
         except InputError as error:  # a blank frame at the end says nothing of the others
             reason = error
@@ -153,7 +154,7 @@ def _candidates(
 ) -> Candidates:
     try:
         return candidates(
-            np.asarray(images[index]), separation_px=separation_px, dark=dark, region=region
+            read_pixels(images, index), separation_px=separation_px, dark=dark, region=region
         )
     except InputError as error:
         raise InputError(f"Frame {index}: {error}") from None

@@ -8,6 +8,7 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
+from napari_shiftvae.jobs import NOWHERE
 from napari_shiftvae.widgets.find_form import FindForm
 from napari_shiftvae.widgets.form import button, choice, folded, in_line, label, rows
 from napari_shiftvae.widgets.sublattice_list import SublatticeList
@@ -27,6 +28,7 @@ REASONS = {
     "border": "too near the border",
     "masked": "on masked pixels",
     "duplicate": "twice in one place",
+    NOWHERE: "without a finite position",
 }
 
 

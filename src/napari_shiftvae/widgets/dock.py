@@ -157,6 +157,7 @@ class ShiftVAEWidget(QWidget):
         session.run_changed.connect(self._on_run)
         session.said.connect(self._on_said)
         header.chooser.chosen.connect(self._on_image)
+        header.chooser.hinted.connect(session.say)
         header.quick_run_asked.connect(self.quick_run)
         self.restoring.image_found.connect(header.chooser.choose)
         self.restoring.restored.connect(self._on_restored)

@@ -33,6 +33,7 @@ class ImageChooser(QComboBox):
     """The viewer's image layers that can be analysed, kept up to date."""
 
     chosen = Signal(object)  # Image or None
+    hinted = Signal(str)  # what to do, where there is no image
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -88,6 +89,8 @@ class ImageChooser(QComboBox):
             if self._current in self._images:
                 self.setCurrentIndex(self._images.index(self._current))
         self._on_index()
+        if self._current is None:
+            self.hinted.emit(self.hint())
 
     def _on_index(self) -> None:
         index = self.currentIndex()
@@ -179,7 +182,7 @@ def parse_pixel_size(text: str, unit: str) -> tuple[float, float]:
         sizes = [float(piece) * NM_PER[unit] for piece in pieces]
     except ValueError:
         sizes = []
-    if len(sizes) not in (1, 2) or not all(0 < size < 1e9 for size in sizes):
+    if len(sizes) not in (1, 2) or not all(1e-9 < size < 1e9 for size in sizes):
         raise InputError(f"'{text}' is no pixel size; type a number above zero, such as 14.997.")
     return sizes[0], sizes[-1]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae import jobs
@@ -179,8 +179,12 @@ class Training(QObject):
         self._turns.start(self._concluding(result, self._session.key))
 
     def _concluding(self, result: jobs.Finished | None, key: object) -> Iterator[None]:
-        replaced = self._overlay.replaced
-        yield from self._overlay.end(None if result is None else result.run)
+        replaced, missing = self._overlay.replaced, ""
+        try:
+            yield from self._overlay.end(None if result is None else result.run)
+        except Exception as error:  # noqa: BLE001 - by napari, or whoever listens to its layers
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+            missing = f" Not all layers of it could be made ({error}); save it in the Fields tab."
         if result is None:
             return
         yield
@@ -191,6 +195,8 @@ class Training(QObject):
             f"Done: {_what(run)}, {run.seconds['total']:.1f} s on {run.device}."
             + ("" if result.saved is None else f" Saved: {result.saved.name}")
             + (" The image was changed meanwhile: this is of it as it was." * replaced)
+            + missing,
+            wrong=bool(missing),
         )
 
     def _on_concluded(self) -> None:
@@ -200,7 +206,8 @@ class Training(QObject):
 
 def _what(run: Run) -> str:
     """Say what was made."""
-    used = int(run.used.sum())
+    used, all_of_them = int(run.used.sum()), len(run.atoms)
+    used = f"{used}" if used == all_of_them else f"{used} of {all_of_them}"
     if run.trained_on is not None:
         return f"{used} atoms read with the model of '{run.trained_on.name}'"
     return f"{used} atoms, {run.epochs} epochs"
