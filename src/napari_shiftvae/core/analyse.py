@@ -127,13 +127,8 @@ def _analyse(
 ) -> Generator[Progress, str | None, Run]:
     device = choose_device(config.device)
     pixels = as_float_image(image.data)
-    clock, stopped, epochs = Clock(), False, 0
-    masked = masked_sentence(pixels)
-    notes = (masked,) if masked and tell_masked else ()
-    if notes:
-        message = "Looking at the image"
-        progress = Progress(stage="find", fraction=0.0, message=message, notes=notes)
-        stopped = (yield progress) == "stop"
+    clock, epochs = Clock(), 0
+    stopped, notes = yield from _told_of_masked(pixels, tell=tell_masked)
     if resume is not None:
         training, picks = _resumed(image, resume, device), resume.picks_yx
         told = Told.of_table(resume.atoms)
@@ -220,6 +215,17 @@ def _analyse(
         _ = run.maps
     clock.total()
     return run
+
+
+def _told_of_masked(
+    pixels: NDArray[np.float32], *, tell: bool
+) -> Generator[Progress, str | None, tuple[bool, tuple[str, ...]]]:
+    """Say how many pixels are masked; return whether to stop, and what was said."""
+    masked = masked_sentence(pixels) if tell else ""
+    if not masked:
+        return False, ()
+    progress = Progress(stage="find", fraction=0.0, message="Looking at the image", notes=(masked,))
+    return (yield progress) == "stop", (masked,)
 
 
 def _fitted(
