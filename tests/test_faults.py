@@ -167,7 +167,9 @@ def test_layers_that_napari_cannot_make(qtbot, viewer, dock, monkeypatch) -> Non
     begin(qtbot, dock)
     before = state(viewer)
     with monkeypatch.context() as patched:
-        patched.setattr(dock.overlay.runs, "add", lambda *_, **__: raises(OverflowError("too far")))
+        patched.setattr(
+            dock.overlay.runs, "adding", lambda *_, **__: raises(OverflowError("too far"))
+        )
         stop(qtbot, dock)
     assert shown == [OverflowError]
     said_at_last = dock.header.message.text()
