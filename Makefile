@@ -35,7 +35,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check -c constraints.txt \
 HEADLESS := $(if $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname)),,yes)
 XVFB := $(if $(HEADLESS),xvfb-run -a -s "-screen 0 1366x768x24")
 
-.PHONY: demo test test-pyside6 test-lowest lint build screenshots benchmark clean system
+.PHONY: demo test test-core test-window test-pyside6 test-lowest lint build screenshots benchmark clean system
 
 $(INSTALLED): pyproject.toml constraints.txt | system
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found; give one: make PYTHON=..." >&2; exit 1; }
@@ -55,8 +55,14 @@ else
 	$(BIN)/napari-shiftvae demo
 endif
 
-test: $(INSTALLED)
-	$(XVFB) $(BIN)/python -m pytest
+# Two halves, which `make --jobs=2 test` runs side by side: most tests use one core.
+test: test-core test-window
+
+test-core: $(INSTALLED)
+	$(XVFB) $(BIN)/python -m pytest $(addprefix --ignore=,$(GUI_TESTS))
+
+test-window: $(INSTALLED)
+	$(XVFB) $(BIN)/python -m pytest $(GUI_TESTS)
 
 GUI_TESTS := $(sort $(wildcard tests/test_widgets*.py)) tests/test_faults.py tests/test_bad_input.py
 FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.py runfile.py cli.py)
