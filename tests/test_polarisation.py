@@ -176,7 +176,7 @@ def test_atoms_beside_a_vacancy_have_no_cage():
 
 
 def test_the_decoder_tells_the_displacement_of_each_latent():
-    """At the latents of the atoms it is that of the atoms."""
+    """At the latents of the atoms it is that of the atoms, but for what their residuals add."""
     simulation = perovskite(rng=np.random.default_rng(3), shape=(160, 160))
     config = AnalysisConfig(train=TrainConfig(epochs=3))
     run = finish(analyse(MicroscopeImage(data=simulation.image, name="made"), config))
@@ -184,7 +184,9 @@ def test_the_decoder_tells_the_displacement_of_each_latent():
     z = atoms[[f"z{k}" for k in range(1, run.model.config.latent_dim + 1)]].to_numpy()
     decoded = decoded_displacement(run.model, z)
     assert np.isfinite(decoded).mean() > 0.7
-    np.testing.assert_allclose(decoded, run.polar_yx[run.used], atol=2e-3)
+    sd = atoms[["polar_y_sd_px", "polar_x_sd_px"]].to_numpy()
+    assert np.nanmedian(np.abs(decoded - run.polar_yx[run.used]) / sd) < 1
+    assert np.nanstd(decoded[:, 0]) > 3 * np.nanmedian(sd[:, 0])
     z = z.copy()
     z[0] = np.nan
     assert np.isnan(decoded_displacement(run.model, z)[0]).all()
@@ -192,13 +194,12 @@ def test_the_decoder_tells_the_displacement_of_each_latent():
         decoded_displacement(run.model, z[:, :1])
 
 
-@pytest.mark.parametrize(("epochs", "seed", "most"), [(None, 203, 1.2), (150, 31, 1.4)])
-def test_a_model_of_both_sublattices_gives_walls_magnitude_and_zero(epochs, seed, most):
+@pytest.mark.parametrize(("epochs", "seed"), [(None, 203), (150, 31)])
+def test_a_model_of_both_sublattices_gives_walls_magnitude_and_zero(epochs, seed):
     """Atoms like the central one, at the border of its patch, do not draw its cage along.
 
-    Errors are those that are stated; a long training does not make the model follow the noise (its
-    errors were up to 2.6 times what it stated). The zero is that of the image: at the midpoint of
-    what seemed to be opposite domains it was off by 0.35 px here.
+    Errors are those that are stated, after a long training, too. The zero is that of the image:
+    at the midpoint of what seemed to be opposite domains it was off by 0.35 px here.
     """
     simulation = perovskite(rng=np.random.default_rng(seed), rotation_rad=ROTATION)
     truth, is_b = columns(simulation)
@@ -220,8 +221,10 @@ def test_a_model_of_both_sublattices_gives_walls_magnitude_and_zero(epochs, seed
         assert (found[deep] @ sign) / (ideal[deep] @ sign) == pytest.approx(1, abs=0.03)
         each = [(field.yx_px - exact)[deep][sign == way].mean(axis=0) for way in (-1, 1)]
         assert np.abs(np.mean(each, axis=0)).max() < 0.03
-        error = (field.yx_px - exact)[deep] / field.sd_yx_px[deep]
-        assert 0.8 < error[:, 0].std() < most  # y is the polar axis
+        error, sd = (field.yx_px - exact)[deep], field.sd_yx_px[deep]
+        ratio = np.sqrt((error**2).mean(axis=0) / (sd**2).mean(axis=0))
+        assert 0.8 < ratio[0] < 1.2  # y is the polar axis
+        assert 0.4 < ratio[1] < 1.8  # which is shared by all: one draw
     known = is_b & np.isfinite(found) & np.isfinite(ideal)
     is_walls = walls(truth[is_b], np.where(known, found, np.nan)[is_b])
     are_walls = walls(truth[is_b], np.where(known, ideal, np.nan)[is_b])

@@ -18,9 +18,10 @@ __all__ = ["decoded_displacement"]
 def decoded_displacement(model: ShiftVAE, z: ArrayLike) -> NDArray[np.float64]:
     """Central atom of decoded patterns against the mean of its nearest neighbours.
 
-    At the latents of the atoms of a run it is ``run.polar_yx``; on a grid of latents it tells what
-    each point stands for. Where the windows are too small for the neighbours it is the central
-    atom against the whole pattern, and holds the constant that the gauge leaves open.
+    On a grid of latents it tells what each point stands for. For the atoms of a run
+    ``run.polar_yx`` is nearer to the truth: it adds what their residuals tell. Where the windows
+    are too small for the neighbours it is the central atom against the whole pattern, and holds
+    the constant that the gauge leaves open.
 
     Parameters
     ----------

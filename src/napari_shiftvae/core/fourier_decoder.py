@@ -251,6 +251,11 @@ class FourierDecoder(_Fourier):
         """How many independent coefficients the pixels of a window tell."""
         return 0.5 * self.size**2 * float((self.share * (self.fade > 0)).sum())
 
+    def hidden(self, z: Tensor) -> Tensor:
+        """What the output layer sees of contents (B, K + C), and ones for its bias, (B, H + 1)."""
+        seen: Tensor = self.net[:-1](z)
+        return torch.cat([seen, torch.ones_like(seen[:, :1])], 1)
+
     def slope_of_output(
         self, z: Tensor, shift: Tensor, turn: Tensor | None, x: Tensor, counts: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -263,16 +268,15 @@ class FourierDecoder(_Fourier):
         slope : (B, F) tensor
             Slope of half the sum of squares, of the pixels that count, by each, downwards.
         """
-        hidden: Tensor = self.net[:-1](z)
+        hidden = self.hidden(z)
         with torch.enable_grad():
-            c = [
-                part.detach().requires_grad_() for part in self._coefficients(self.net[-1](hidden))
-            ]
+            output = self.net[-1](hidden[:, :-1])
+            c = [part.detach().requires_grad_() for part in self._coefficients(output)]
             pattern = self._summed((c[0], c[1]), shift, turn)
             residual = x - pattern if counts is None else (x - pattern) * counts
             half = 0.5 * residual.square().sum()
             slope = -torch.stack(torch.autograd.grad(half, c), 1)
-        return torch.cat([hidden, torch.ones_like(hidden[:, :1])], 1), slope.flatten(1)
+        return hidden, slope.flatten(1)
 
     def add_to_output(self, change: Tensor) -> None:
         """Let coefficients change by the hidden features times a matrix (H + 1, F)."""

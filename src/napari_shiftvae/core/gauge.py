@@ -36,6 +36,7 @@ from napari_shiftvae.core.landmarks import (
 )
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.polar_fit import Polar, leverage, seen_polar, settled
 from napari_shiftvae.core.surroundings import surroundings
 from napari_shiftvae.core.windows import Windows
 
@@ -64,8 +65,8 @@ class Reading:
     atom_yx_px, atom_sd_yx_px : (N, 2) arrays
         Position of the central atom in the image [px]; NaN where the pattern has none.
     polar_yx_px : (N, 2) array
-        Central atom minus the mean of its nearest neighbours, in the decoded pattern [px]; NaN
-        where the window does not hold all of these.
+        Central atom minus the mean of its nearest neighbours, in the decoded pattern and as its
+        residual corrects it [px]; NaN where the window does not hold all of these.
     polar_sd_yx_px : (N, 2) array
         Its standard deviation [px], or where it is not known that of the central atom against the
         whole pattern: less than that of two independent positions, for the error of a common shift
@@ -271,7 +272,7 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     wholes: list[Tensor] = []
     atoms: list[Tensor] = []
     turns: list[Tensor] = []
-    polars: list[Tensor] = []
+    polars: list[Polar] = []
     for rows in batches(len(fit)):
         z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
         found = find_landmarks(model, z)
@@ -282,14 +283,17 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         atoms.append(torch.cat([atom, _deviation(by_atom, covariance)], dim=1))
         polar, by_polar = _carried(model, pose, found.polar, found.polar_by_latent, moved=False)
         by_polar = torch.where(polar.isfinite()[..., None], by_polar, by_atom - by_whole)
-        polars.append(torch.cat([polar, _deviation(by_polar, covariance)], dim=1))
+        posterior = by_polar @ covariance @ by_polar.mT
+        polars.append(seen_polar(model, patches, fit, rows, found=found, posterior=posterior))
         by_pose = torch.eye(pose.shape[1], device=z.device)[model.config.shift_dim :]
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
         if turn.shape[1]:
             turn = turn - model.of_class(model.mean_turn, z)
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
-    wholes_yx, atoms_yx, polars_yx = (_array(torch.cat(each)) for each in (wholes, atoms, polars))
+    wholes_yx, atoms_yx = _array(torch.cat(wholes)), _array(torch.cat(atoms))
+    joined = Polar(*(torch.cat(each) for each in zip(*polars, strict=True)))
+    polar, polar_sd = settled(joined, fit.content, leverage(model, fit.content))
     atoms_yx[~np.isfinite(atoms_yx[:, :2]).all(axis=1)] = np.nan
     return Reading(
         z=_array(fit.z),
@@ -298,8 +302,8 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         shift_sd_yx_px=wholes_yx[:, 2:],
         atom_yx_px=patches.centre_yx + atoms_yx[:, :2],
         atom_sd_yx_px=atoms_yx[:, 2:],
-        polar_yx_px=polars_yx[:, :2],
-        polar_sd_yx_px=np.where(np.isfinite(atoms_yx[:, :2]), polars_yx[:, 2:], np.nan),
+        polar_yx_px=_array(polar),
+        polar_sd_yx_px=np.where(np.isfinite(atoms_yx[:, :2]), _array(polar_sd), np.nan),
         residual=_array((fit.mean_square / model.variance).sqrt()),
         **_turns(model, _array(torch.cat(turns))),
     )

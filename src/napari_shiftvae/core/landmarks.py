@@ -40,7 +40,7 @@ class Landmarks(NamedTuple):
     atom_by_latent: Tensor  # (B, 2, K)
     polar: Tensor  # (B, 2), atom minus the mean of its nearest neighbours [px]; NaN where unknown
     polar_by_latent: Tensor  # (B, 2, K)
-    polar_gram: Tensor  # (B, 2, 2), products of its derivatives by the pixels of the pattern
+    polar_response: Tensor  # (B, 2, M), its derivatives by the pixels; or those of the atom alone
 
 
 class Central(NamedTuple):
@@ -102,7 +102,9 @@ def _landmarks(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative: 
     if derivative:
         # The shell is looked for in what the central atom leaves.
         own = central.response
-        response = own[:, :2] - response + (response @ slopes(central.bell, axis).mT) @ own
+        against = own[:, :2] - response + (response @ slopes(central.bell, axis).mT) @ own
+        known = shell.isfinite().all(dim=1)[:, None, None]
+        response = torch.where(known, against, own[:, :2])
     return Landmarks(
         cage,
         by_latent,
@@ -110,7 +112,7 @@ def _landmarks(model: ShiftVAE, z: Tensor, around: Surroundings, *, derivative: 
         central.by_latent[:, :2],
         place - shell,
         response @ central.pattern_by_latent.mT,
-        response @ response.mT,
+        response,
     )
 
 

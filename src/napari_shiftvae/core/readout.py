@@ -174,10 +174,13 @@ def _positions(run: Run, position: Position) -> tuple[Floats, Floats]:
 
 def _polar_sd(run: Run, sublattice: NDArray[np.object_] | None) -> Floats:
     """Standard deviations of central atoms against their cages, (N, 2) [px]."""
+    if "polar_y_px" in run.atoms:
+        return _columns(run, "polar_y_sd_px", "polar_x_sd_px")
+    # files of earlier versions, whose deviations hold no error of the decoder
     if "polar_y_sd_px" in run.atoms:
         sd = _columns(run, "polar_y_sd_px", "polar_x_sd_px")
         return polar_deviation(sd, run.model.config.latent_dim, sublattice=sublattice)
-    # a file of an earlier version: as if the two were independent, which is on the safe side
+    # as if the two were independent, which is on the safe side
     return np.hypot(*(_positions(run, which)[1] for which in get_args(Position)))
 
 
@@ -266,16 +269,18 @@ def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Po
     -------
     Polarisation
     """
-    sd, polar = _known(_polar_sd(run, sublattice)), run.polar_yx
+    polar = run.polar_yx
     known = np.isfinite(polar).all(axis=1)
     if known.sum() > 0.5 * np.isfinite(run.atom_yx).all(axis=1).sum():
-        return decoded(polar, sd)
+        return decoded(polar, _polar_sd(run, sublattice))
+    sd = _known(_polar_sd(run, sublattice))
     cage, _ = _positions(run, "whole pattern")
     found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
     why = (
         "The run is of an earlier version, whose zero is no property of the image."
         if "polar_y_px" not in run.atoms
-        else "The windows do not hold all nearest neighbours: the zero is no property of the image."
+        else "The windows do not hold the nearest neighbours whole: choose a larger patch size for "
+        "a zero that is a property of the image."
     )
     return replace(found, sentence=f"{found.sentence} {why}")
 

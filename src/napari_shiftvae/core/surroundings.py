@@ -17,6 +17,7 @@ SHELL_WIDTH = 1.25  # neighbours up to this times the distance of the nearest ar
 # Of the distance between neighbours: how far the middle of a complete shell may be from the central
 # atom. One that lacks, of three to six, draws it by 0.2 to 0.5.
 BALANCED = 0.17
+CUT = 0.1  # of the distance between neighbours: so far beyond the border half an atom is in view
 CAGE_WINDOW = 0.25  # about each of them, of the distance between neighbours
 FAINTEST = 0.1  # of the height of the central atom
 WIDTH, NARROWEST, WIDEST = 0.2, 0.08, 0.5  # of the distance between neighbours
@@ -119,25 +120,32 @@ def surroundings(model: ShiftVAE, template: Tensor, origin: Tensor) -> Surroundi
     normal = (columns * weight) @ columns.T
     normal += torch.diag(RIDGE * normal.diagonal())
     response, _ = torch.linalg.solve_ex(normal, columns * weight)
-    shell = _shell(atoms[1:], origin, grid)
-    middle = shell[:, :2].mean(dim=0) - atoms[0, :2]
-    complete = len(shell) > 1 and float(middle.square().sum().sqrt()) < BALANCED * separation
+    shell, complete = _shell(atoms[1:], origin, grid), False
+    for each in (_shell(atoms[1:], origin, grid, CUT * separation), shell):
+        # What the border does to one atom it does to the opposite one, the other way.
+        away = each[:, :2] - atoms[0, :2]
+        paired = (away[:, None] + away).square().sum(dim=2).sqrt() < BALANCED * separation
+        whole = each is shell or bool(paired.any(dim=1).all())
+        balanced = float(away.mean(dim=0).square().sum().sqrt()) < BALANCED * separation
+        if whole and balanced and len(each) > 1:
+            shell, complete = each, True
+            break
     return Surroundings(
         template=template,
         origin=origin,
         central=atoms[:1],
         shell=shell if complete else shell[:0],
-        cage=_cage_weight(shell, origin, grid, separation),
+        cage=_cage_weight(_shell(atoms[1:], origin, grid), origin, grid, separation),
         drawn=bells(atoms[1:], axis).sum(dim=0),
         by=by,
         response=response[: len(by)].nan_to_num(0.0),
     )
 
 
-def _shell(atoms: Tensor, origin: Tensor, grid: Tensor) -> Tensor:
-    """Nearest of the neighbours (n, 4) that are in view."""
+def _shell(atoms: Tensor, origin: Tensor, grid: Tensor, beyond_px: float = 0.0) -> Tensor:
+    """Nearest of the neighbours (n, 4) that are in view, or not far beyond the border."""
     away = (atoms[:, :2] - origin).square().sum(dim=1).sqrt()
-    seen = (atoms[:, :2].abs() <= grid.abs().max()).all(dim=1)
+    seen = (atoms[:, :2].abs() <= grid.abs().max() + beyond_px).all(dim=1)
     return atoms[seen & (away <= SHELL_WIDTH * away[seen].min())] if seen.any() else atoms[:0]
 
 
