@@ -14,6 +14,7 @@ import napari
 from napari.layers import Shapes
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
+from scipy.spatial import KDTree
 
 from mouse import Mouse
 from napari_shiftvae.core.formats import read_signals
@@ -292,7 +293,8 @@ def test_what_cannot_be_worked_out_shows_no_arrows(qtbot, viewer, dock) -> None:
     qtbot.waitUntil(lambda: "no two sublattices" in fields.note.text(), timeout=WAIT_MS)
     assert not fields.arrows.isChecked()
     assert not arrows.visible
-    names = np.where(np.arange(len(dock.session.picks)) % 2, "A", "B").astype(object)
+    site = KDTree(MADE.truth[["y_px", "x_px"]]).query(dock.session.picks.positions_yx)[1]
+    names = MADE.truth["sublattice"].to_numpy(dtype=object)[site]
     table = pd.DataFrame({"sublattice": names})
     dock.session.change_picks(dock.session.picks.with_measured(table))  # as Group in Atoms does
     qtbot.waitUntil(lambda: "nearest neighbours" in fields.note.text(), timeout=WAIT_MS)
