@@ -359,9 +359,12 @@ def test_a_traverse_is_saved(dock, tmp_path, monkeypatch) -> None:
 
 
 def test_a_deleted_layer_of_atoms_comes_back_when_it_is_needed(qtbot, viewer, dock) -> None:
-    viewer.layers.remove("made atoms")
-    dock.explore.colour.setCurrentText("z2")
     row = int(np.nanargmax(latents(dock)[:, 0]))
+    layer(viewer).selected_data = {row}
+    assert len(marked(dock)) == 1
+    viewer.layers.remove("made atoms")
+    assert not len(marked(dock))
+    dock.explore.colour.setCurrentText("z2")
     qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
     qtbot.waitUntil(lambda: "made atoms" in viewer.layers)
     assert layer(viewer).selected_data == {row}

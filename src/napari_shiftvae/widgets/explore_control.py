@@ -77,9 +77,11 @@ class ExploreControl(QObject):
         panel.outlier.clicked.connect(lambda: self._step_outliers(1))
         panel.previous.clicked.connect(lambda: self._step_outliers(-1))
         panel.lasso.toggled.connect(self._on_lasso)
+        viewer.layers.events.removed.connect(self._mark)
 
     def close(self) -> None:
         """Let go of the canvas and of the atoms, which look as before."""
+        self._viewer.layers.events.removed.disconnect(self._mark)
         self._classes.close()
         self._follow(None)
         self._select.close()
@@ -158,6 +160,9 @@ class ExploreControl(QObject):
     def _on_selected(self, *_: object) -> None:
         if self._layer is not None:
             self._overlay.runs.ring_selected(self._layer)
+        self._mark()
+
+    def _mark(self, *_: object) -> None:
         self._panel.scatter.mark(np.array(self.selected(), dtype=np.int64))
 
     def _on_lasso(self, on: bool) -> None:
