@@ -70,7 +70,7 @@ def decoded(polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0) -> Polarisation:
     Examples
     --------
     >>> decoded([(0.5, 0.0), (np.nan, np.nan)], (0.1, 0.02)).sentence
-    'Central atom against the mean ... off; ... share at most about 0.020 px. ... 1 of 2 atoms.'
+    'Central atom against the mean ... off; ... share is at most about 0.020 px. ... 1 of 2 atoms.'
     """
     moved = np.array(polar_yx_px, dtype=np.float64).reshape(-1, 2)
     known = np.asarray(np.isfinite(moved).all(axis=1))
