@@ -233,7 +233,7 @@ def test_all_layers_deleted(qtbot, viewer, dock, made) -> None:
 
 def test_viewer_closed_asks_stops_and_saves_a_checkpoint(qtbot, viewer, dock, folder) -> None:
     begin(qtbot, dock)
-    (asked,) = viewer.window._task_status_manager.get_status()
+    asked = " ".join(viewer.window._task_status_manager.get_status())
     assert "shift-VAE analysis of 'made'" in asked
     worker = dock.training._runner._worker
     viewer.close()

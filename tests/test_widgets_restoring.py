@@ -13,7 +13,7 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_shiftvae import jobs
@@ -216,27 +216,27 @@ def test_what_was_left_can_be_deleted(qtbot, viewer, stopped) -> None:
 
 
 def test_runs_are_saved_in_the_folder_that_was_chosen(
-    qtbot, viewer, dock, file, tmp_path, monkeypatch
+    qtbot, viewer, dock, file, tmp_path, tmp_path_factory, monkeypatch
 ) -> None:
-    before = chosen_folder()
+    remembered = str(tmp_path_factory.mktemp("settings") / "dock.ini")  # this test's own
+    monkeypatch.setattr(
+        "napari_shiftvae.widgets.runs_folder._settings",
+        lambda: QSettings(remembered, QSettings.Format.IniFormat),
+    )
     viewer.open(str(file))
     dock.train.form.setValue(TrainSettings(epochs=3))
-    try:
-        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
-        press(qtbot, dock.train.folder.change)
-        assert str(tmp_path) in dock.train.folder.text.text()
-        assert chosen_folder() == tmp_path  # also of the next dock, and of the next session
-        press(qtbot, dock.header.quick_run)
-        qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-        (saved,) = tmp_path.iterdir()
-        viewer.layers.clear()
-        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
-        press(qtbot, dock.train.folder.open)
-        wait_restored(qtbot, dock)
-        assert names(viewer)[0] == "made"
-    finally:
-        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(before))
-        press(qtbot, dock.train.folder.change)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    press(qtbot, dock.train.folder.change)
+    assert str(tmp_path) in dock.train.folder.text.text()
+    assert chosen_folder() == tmp_path  # also of the next dock, and of the next session
+    press(qtbot, dock.header.quick_run)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    (saved,) = tmp_path.iterdir()
+    viewer.layers.clear()
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))
+    press(qtbot, dock.train.folder.open)
+    wait_restored(qtbot, dock)
+    assert names(viewer)[0] == "made"
 
 
 def test_a_run_opened_without_the_dock_opens_it(viewer, run, tmp_path) -> None:

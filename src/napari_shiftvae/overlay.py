@@ -138,16 +138,17 @@ class Overlay:
         if same:
             self._look(layer, picks, None)
             return
-        with self._quietly(), drawn_once(layer):
+        with self._quietly():
             if len(layer.data) != len(picks):
                 layer.selected_data = set()
             layer.data = positions
-            size = self._dot_size(picks)
-            if len(picks) and not (layer.size == size).all():
-                layer.size = size
-            if layer.face_color[:, 3].any():
-                layer.face_color = "transparent"
-            self._look(layer, picks, None)
+            with drawn_once(layer):
+                size = self._dot_size(picks)
+                if len(picks) and not (layer.size == size).all():
+                    layer.size = size
+                if layer.face_color[:, 3].any():
+                    layer.face_color = "transparent"
+                self._look(layer, picks, None)
 
     def _dot_size(self, picks: Picks) -> float:
         """Diameter [px] by the distance that atoms were found with, else by their own."""

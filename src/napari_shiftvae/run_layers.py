@@ -41,7 +41,8 @@ SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 def drawn_once(layer: Layer) -> Iterator[None]:
     """Have napari draw a layer anew once, not for each of the changes that are made meanwhile.
 
-    The thumbnail alone takes 40 ms for some thousand arrows, each time.
+    The thumbnail alone takes 40 ms for some thousand arrows, each time. For changes of looks only:
+    where points or arrows become more or fewer, napari must see at once which of them are in view.
     """
     unrefreshed = getattr(layer, "_block_refresh", nullcontext)  # napari's own, without a promise
     with layer.events.blocker_all(), unrefreshed():
@@ -122,16 +123,13 @@ class RunLayers:
             data[1]["metadata"][RUN] = run
             (layer,) = self.add([data])
         drawn = vectors_look(field, look)
+        if not np.array_equal(layer.data, drawn["data"]):
+            layer.data = drawn["data"]
         with drawn_once(layer):
-            moved = not np.array_equal(layer.data, drawn["data"])
-            if moved:
-                layer.data = drawn["data"]
             for name in ("features", "edge_colormap", "edge_contrast_limits", "edge_color"):
                 if name in drawn:
                     setattr(layer, name, drawn[name])
             layer.length = look.gain
-        if moved:
-            layer.events.data(value=layer.data)
         if layer.visible != visible:
             layer.visible = visible
 
