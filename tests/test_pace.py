@@ -9,10 +9,12 @@ import pytest
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
+from napari.utils.progress import cancelable_progress, progress
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QTabWidget, QWidget
 
 from napari_shiftvae import garbage
-from napari_shiftvae.widgets import pace
+from napari_shiftvae.widgets import activity, pace
 from napari_shiftvae.widgets.turns import Turns
 from napari_shiftvae.widgets.when_seen import WhenSeen
 
@@ -132,6 +134,26 @@ def test_steps_that_are_left_can_be_done_at_once(qtbot) -> None:
         turns.finish()
     assert done == [0, 1, 2]
     assert garbage._holders == 0
+
+
+def test_a_bar_that_comes_after_the_end_of_its_job_is_taken_away(qtbot, monkeypatch) -> None:
+    parent, made = QObject(), []
+    bar = activity.ActivityBar(parent)
+
+    def ending(**about: object) -> cancelable_progress:
+        made.append(cancelable_progress(**about))
+        bar.end()  # as where napari handles events while it makes one
+        return made[-1]
+
+    monkeypatch.setattr(activity, "cancelable_progress", ending)
+    bar.start("made")
+    qtbot.waitUntil(lambda: bool(made))
+    assert not set(made) & set(progress._all_instances)
+    monkeypatch.undo()
+    bar.start("again")
+    qtbot.waitUntil(lambda: any("again" in one.desc for one in progress._all_instances))
+    bar.end()
+    assert not progress._all_instances
 
 
 class Cycle:

@@ -18,7 +18,7 @@ class ActivityBar(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._bar: cancelable_progress | None = None
-        self._title = ""
+        self._title: str | None = None  # of the job that is at work
         self._percent = 0
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_EVERY_MS)
@@ -35,6 +35,7 @@ class ActivityBar(QObject):
 
     def end(self) -> None:
         """Take the bar away; also after Qt has deleted this object."""
+        self._title = None
         with suppress(RuntimeError):
             self._timer.stop()
         bar, self._bar = self._bar, None
@@ -45,9 +46,20 @@ class ActivityBar(QObject):
         """Look at the bar: its Cancel button tells nobody."""
         bar = self._bar
         if bar is None:
-            self._bar = cancelable_progress(total=100, desc=f"Shift-VAE: {self._title}")
+            self._make()
             return
         if self._percent != bar.n:
             bar.update(self._percent - bar.n)
         if bar.is_canceled:
             self.cancelled.emit()
+
+    def _make(self) -> None:
+        """Make the bar, which the job may not live to see: napari handles events meanwhile."""
+        title = self._title
+        self._timer.stop()
+        bar = cancelable_progress(total=100, desc=f"Shift-VAE: {title}")
+        if self._title is None:
+            bar.close()
+            return
+        self._bar = bar
+        self._timer.start()
