@@ -244,13 +244,21 @@ def test_grid_and_traverse_follow_what_is_chosen(dock) -> None:
     assert patterns.strip.pixels.shape == (side, 9 * side, 2)
 
 
+def wait_for_classes(qtbot, dock) -> None:
+    """Wait until there are classes, and its buttons do something again."""
+    box = dock.explore.classes
+    qtbot.waitUntil(
+        lambda: "class" in dock.session.run.atoms and box.find.isEnabled(), timeout=WAIT_MS
+    )
+
+
 @pytest.mark.parametrize("method", ["gaussian mixture", "k-means"])
 def test_classes_become_a_column_and_colours(qtbot, viewer, dock, method) -> None:
     box = dock.explore.classes
     box.method.setCurrentText(method)
     box.count.setValue(2)
     box.find.click()
-    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    wait_for_classes(qtbot, dock)
     labels = dock.session.run.atoms["class"].to_numpy()
     assert set(labels[dock.session.run.used]) == {0, 1}
     assert (labels[~dock.session.run.used] == -1).all()
@@ -279,7 +287,7 @@ def test_classes_are_named_used_and_forgotten(qtbot, viewer, dock) -> None:
     box.count.setValue(2)
     box.split.setChecked(False)
     box.find.click()
-    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    wait_for_classes(qtbot, dock)
     box.table.item(1, 1).setText("titanium")
     names = dock.session.run.atoms["class_name"]
     labels = dock.session.run.atoms["class"].to_numpy()
@@ -306,7 +314,7 @@ def test_a_conditional_model_is_trained_of_classes_handed_over(qtbot, dock) -> N
     box.count.setValue(2)
     box.split.setChecked(False)
     qtbot.mouseClick(box.find, LEFT)
-    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    wait_for_classes(qtbot, dock)
     labels = dock.session.run.atoms["class"].to_numpy()
     qtbot.mouseClick(box.use, LEFT)
     dock.tabs.setCurrentIndex(1)
