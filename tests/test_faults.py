@@ -16,7 +16,8 @@ from napari.layers import Points
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress
 from qtpy.QtCore import Qt, QThreadPool
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtGui import QMovie
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_shiftvae.core import runfile
 from napari_shiftvae.core import train as train_module
@@ -241,6 +242,17 @@ def test_viewer_closed_asks_stops_and_saves_a_checkpoint(qtbot, viewer, dock, fo
     (left,) = folder.iterdir()
     assert left.name.endswith(".checkpoint.shiftvae")
     assert load_run(left).resumable
+
+
+def test_nothing_moves_in_the_window_while_a_model_is_trained(qtbot, dock) -> None:
+    """Each picture of napari's moving sign of activity would have the whole window painted."""
+    begin(qtbot, dock)
+    qtbot.waitUntil(lambda: any("Shift-VAE" in bar.desc for bar in progress._all_instances))
+    labels = dock.window().findChildren(QLabel)
+    movies = [label.movie() for label in labels if label.movie() is not None]
+    assert movies
+    assert not [movie for movie in movies if movie.state() == QMovie.MovieState.Running]
+    stop(qtbot, dock)
 
 
 def test_second_run_is_not_started(qtbot, dock) -> None:

@@ -14,6 +14,7 @@ class ActivityBar(QObject):
     """Shows how far a job is in napari's activity dock; `cancelled` is for its Cancel."""
 
     cancelled = Signal()
+    made = Signal()  # the bar, with which napari's sign of activity begins to move
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -63,3 +64,4 @@ class ActivityBar(QObject):
             return
         self._bar = bar
         self._timer.start()
+        self.made.emit()

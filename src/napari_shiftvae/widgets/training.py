@@ -51,7 +51,6 @@ class Training(QObject):
 
     def __init__(self, session: Session, overlay: Overlay, parent: QWidget) -> None:
         super().__init__(parent)
-        self._dock = parent
         self._session = session
         self._overlay = overlay
         self._runner = Runner(self)
@@ -62,6 +61,7 @@ class Training(QObject):
         self._turns.ended.connect(self._on_concluded)
         self._bar = ActivityBar(self)
         self._bar.cancelled.connect(self.cancel)
+        self._bar.made.connect(lambda: hold_still(parent.window()))
         self._fraction = 0.0
         self.device = ""
         self._finds = False
@@ -88,7 +88,6 @@ class Training(QObject):
         self._session.say(f"Analysing '{target.name}' ...")
         self._fraction = 0.0
         self._bar.start(target.name)
-        hold_still(self._dock.window())
         order = replace(order, executor=self._checkpoints)
         self._runner.start(f"shift-VAE analysis of '{target.name}'", jobs.analysis, order)
 
