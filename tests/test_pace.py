@@ -73,7 +73,8 @@ def test_what_is_shown_is_painted_before_the_pace_is_set(qtbot) -> None:
     assert painted[-1] == "after"  # not whenever Qt comes to it
 
 
-def test_the_window_lives_between_the_steps_of_long_work(qtbot) -> None:
+def three_steps() -> tuple[Turns, list[int]]:
+    """Work that has been started, and the steps of it that are done."""
     turns, done = Turns(None), []
 
     def steps() -> Iterator[None]:
@@ -82,6 +83,11 @@ def test_the_window_lives_between_the_steps_of_long_work(qtbot) -> None:
             yield
 
     turns.start(steps())
+    return turns, done
+
+
+def test_the_window_lives_between_the_steps_of_long_work(qtbot) -> None:
+    turns, done = three_steps()
     assert done == []
     qtbot.waitUntil(lambda: done == [0])  # not all at once
     with qtbot.waitSignal(turns.ended):
@@ -122,14 +128,7 @@ def test_what_is_hidden_is_drawn_once_it_is_seen(qtbot) -> None:
 
 
 def test_steps_that_are_left_can_be_done_at_once(qtbot) -> None:
-    turns, done = Turns(None), []
-
-    def steps() -> Iterator[None]:
-        for number in range(3):
-            done.append(number)
-            yield
-
-    turns.start(steps())
+    turns, done = three_steps()
     with qtbot.waitSignal(turns.ended):
         turns.finish()
     assert done == [0, 1, 2]
