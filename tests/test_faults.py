@@ -1,6 +1,7 @@
 """Faults in mid-run, in a real viewer: nothing hangs, nothing is lost, the dock goes on."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,17 +16,19 @@ import torch
 from napari.layers import Points
 from napari.utils.notifications import notification_manager
 from napari.utils.progress import progress
-from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtCore import QObject, Qt, QThreadPool
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_shiftvae.core import runfile
 from napari_shiftvae.core import train as train_module
 from napari_shiftvae.core.checkpoint import runs_folder
+from napari_shiftvae.core.errors import tell
 from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
+from napari_shiftvae.widgets.worker import Runner
 from seen import said, state
 
 WAIT_MS = 120_000
@@ -340,6 +343,23 @@ def test_batches_are_halved_where_memory_runs_out(qtbot, dock, in_step) -> None:
     assert dock.session.run.config.train.batch_size == 8
     assert dock.session.run.epochs == 3
     assert_usable(qtbot, dock)
+
+
+def test_what_is_told_does_not_depend_on_filters_of_warnings(qtbot) -> None:
+    """They belong to the process, and another thread may set them at any moment."""
+
+    def job() -> str:
+        warnings.simplefilter("error")  # in what the worker restores at its end
+        tell("Memory ran out.")
+        return "result"
+
+    parent, results = QObject(), []
+    runner = Runner(parent)
+    runner.succeeded.connect(results.append)
+    with said() as sentences, qtbot.waitSignal(runner.ended, timeout=WAIT_MS):
+        runner.start("telling", job)
+    assert sentences == ["Memory ran out."]
+    assert results == ["result"]
 
 
 def test_memory_that_never_suffices_is_one_sentence(qtbot, viewer, dock, in_step) -> None:

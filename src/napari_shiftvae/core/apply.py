@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Literal
@@ -22,7 +21,7 @@ from napari_shiftvae.core.atoms import find_atoms
 from napari_shiftvae.core.classes import class_of, with_classes
 from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
 from napari_shiftvae.core.conclude import conclude
-from napari_shiftvae.core.errors import InputError, Notice
+from napari_shiftvae.core.errors import InputError, tell
 from napari_shiftvae.core.given import Told, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, masked_sentence
 from napari_shiftvae.core.infer import Fit, encode, refining
@@ -122,7 +121,7 @@ def encode_image(
             made: Run = end.value
             return made
         for note in progress.notes:
-            warnings.warn(note, Notice, stacklevel=2)
+            tell(note, stacklevel=2)
         yield progress
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -14,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_shiftvae.core.errors import Cancelled, InputError, Notice
+from napari_shiftvae.core.errors import Cancelled, InputError, tell
 
 if TYPE_CHECKING:
     from napari_shiftvae.core.progress import Progress
@@ -356,4 +355,4 @@ def _tell(reason: str | None) -> None:
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(f"The run is not being saved: {reason}", Notice, stacklevel=3)
+    tell(f"The run is not being saved: {reason}", stacklevel=3)

@@ -1,6 +1,8 @@
 """What a user is told: of a mistake, of a mishap, and where memory runs out."""
 
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,39 @@ class InputError(ValueError):
 
 class Notice(UserWarning):
     """A warning that is meant for the user: the command line prints it and the widgets show it."""
+
+
+_ears = threading.local()
+
+
+def tell(sentence: str, *, stacklevel: int = 1) -> None:
+    """Tell the user something: a `Notice`, or a call of who listens in this thread.
+
+    Parameters
+    ----------
+    sentence : str
+    stacklevel : int
+        That of `warnings.warn`, counted from the caller.
+    """
+    hear = getattr(_ears, "hear", None)
+    if hear is None:
+        warnings.warn(sentence, Notice, stacklevel=stacklevel + 1)
+    else:
+        hear(sentence)
+
+
+@contextmanager
+def listening(hear: Callable[[str], None]) -> Iterator[None]:
+    """Have what is told in this thread heard, instead of warned of.
+
+    What catches warnings belongs to the process: of two threads that do, one may find the other's
+    filters.
+    """
+    _ears.hear = hear
+    try:
+        yield
+    finally:
+        del _ears.hear
 
 
 class Cancelled(BaseException):

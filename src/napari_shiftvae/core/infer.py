@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -11,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.errors import Notice, is_out_of_memory
+from napari_shiftvae.core.errors import is_out_of_memory, tell
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.noise import NoiseLaw, NoiseSums
 from napari_shiftvae.core.progress import Progress
@@ -314,11 +313,7 @@ def piecewise(work: Callable[[Tensor], T], count: int) -> Iterator[T]:
         # Outside of the handler: what it caught holds on to the memory of the failed piece.
         if piece is None:
             size = len(rows) // 2
-            warnings.warn(
-                f"Memory ran out: patches are read {size} at a time instead of {len(rows)}.",
-                Notice,
-                stacklevel=2,
-            )
+            tell(f"Memory ran out: patches are read {size} at a time instead of {len(rows)}.")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, Notice, is_out_of_memory
+from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, is_out_of_memory, tell
 from napari_shiftvae.core.stopping import Pace, hold_out
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def recovering(
             if model.variance.device.type == "cuda":
                 torch.cuda.empty_cache()
         state.mishaps.append(sentence)
-        warnings.warn(sentence, Notice, stacklevel=2)
+        tell(sentence, stacklevel=2)
 
 
 def _smaller_step(config: TrainConfig, restarts: int) -> tuple[TrainConfig, str]:

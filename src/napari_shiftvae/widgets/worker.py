@@ -23,6 +23,7 @@ from napari_shiftvae.core.errors import (
     InputError,
     Notice,
     is_out_of_memory,
+    listening,
 )
 from napari_shiftvae.memory import give_back_memory
 
@@ -54,7 +55,7 @@ class _Named(functools.partial):  # type: ignore[type-arg]
 
 
 class _Worker(GeneratorWorker):
-    """Ends its job in the job's own thread, at once.
+    """Ends its job in the job's own thread, at once, and hears there what the job tells the user.
 
     When napari tells a worker to quit, as it does when its window closes, the generator is left to
     the garbage collector: whatever it does on closing, such as saving, comes late or never.
@@ -65,7 +66,8 @@ class _Worker(GeneratorWorker):
 
     def work(self) -> Any:
         """Run the job; called in the thread."""
-        result = super().work()
+        with listening(lambda sentence: self.warned.emit((sentence, Notice))):
+            result = super().work()
         if self.abort_requested:
             with suppress(GeneratorExit, Cancelled, StopIteration):
                 self.job.throw(self.end())
@@ -217,7 +219,7 @@ class Runner(QObject):
 
     @Slot(object)
     def _on_warned(self, warning: tuple[Any, ...]) -> None:
-        message, category = warning[:2]  # as `warnings.showwarning` gets them
+        message, category = warning[:2]  # others come as `warnings.showwarning` gets them
         if issubclass(category, Notice):
             show_warning(str(message))
 
