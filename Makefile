@@ -64,8 +64,9 @@ test-core: $(INSTALLED)
 test-window: $(INSTALLED)
 	$(XVFB) $(BIN)/python -m pytest $(GUI_TESTS)
 
-GUI_TESTS := $(sort $(wildcard tests/test_widgets*.py)) tests/test_faults.py tests/test_bad_input.py
+GUI_TESTS := $(sort $(wildcard tests/test_widgets*.py tests/test_faults*.py)) tests/test_bad_input.py
 FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.py runfile.py cli.py)
+WINDOW_TESTS := $(addprefix tests/test_widgets,.py _finding.py _training.py _results.py _header.py)
 
 # $(1) environment, $(2) test files. One process a file, and PySide6 below 6.10: with 6.12 on Python 3.11,
 # a process that has opened some dozens of viewers may crash in Qt itself.
@@ -90,7 +91,7 @@ test-pyside6: build/pyside6/.installed
 	$(call each_file,build/pyside6,$(GUI_TESTS))
 
 test-lowest: build/lowest/.installed
-	$(call each_file,build/lowest,$(FILE_TESTS) tests/test_widgets.py)
+	$(call each_file,build/lowest,$(FILE_TESTS) $(WINDOW_TESTS))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

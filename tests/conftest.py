@@ -1,4 +1,4 @@
-"""What several test files share: measured images where there are any, and a vendor's file."""
+"""What several test files share: images, made and measured, and a window with the dock."""
 
 import gc
 import os
@@ -20,9 +20,17 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
+    import napari
+
     from napari_shiftvae.widgets import ShiftVAEWidget
 
-RUN_MS = 60_000
+PLACE = {
+    "scale": (0.015, 0.02),
+    "rotate": 20.0,
+    "translate": (3.0, -7.0),
+    "units": ("nm", "nm"),
+    "axis_labels": ("y", "x"),
+}
 DATA = Path(os.environ.get("SHIFTVAE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -58,38 +66,107 @@ def nothing_left_behind(
     left.check()
 
 
+@pytest.fixture(scope="session")
+def made() -> np.ndarray:
+    """A small perovskite of some hundred atoms; copy it to change it."""
+    from napari_shiftvae.core.simulate import perovskite
+
+    image = perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
+    image.setflags(write=False)
+    return image
+
+
 @pytest.fixture
-def finished_dock(qtbot, make_napari_viewer) -> Iterator[Callable[..., "ShiftVAEWidget"]]:
-    """Open a window with an image ``made`` and its finished run, on one of the dock's tabs."""
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of the runs that save themselves, this test's own."""
+    from napari_shiftvae.core.checkpoint import runs_folder
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+    return runs_folder()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: "Callable[..., napari.Viewer]") -> "napari.Viewer":
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def open_dock(
+    make_napari_viewer: "Callable[..., napari.Viewer]",  # noqa: ARG001  # ends after this
+    runs: Path,
+) -> "Iterator[Callable[..., ShiftVAEWidget]]":
+    """Open the dock in a viewer; it is closed before the viewer is."""
     from napari_shiftvae.settings import TrainSettings
     from napari_shiftvae.widgets import ShiftVAEWidget
 
     docks = []
 
-    def make(image: np.ndarray, *, tab: int, epochs: int, **place: object) -> ShiftVAEWidget:
-        viewer = make_napari_viewer(show=True)
-        viewer.add_image(image, name="made", **place)
+    def open_in(viewer: "napari.Viewer", *, epochs: int = 3) -> "ShiftVAEWidget":
         dock = ShiftVAEWidget(viewer)
         docks.append(dock)
         viewer.window.add_dock_widget(dock)
         dock.train.form.setValue(TrainSettings(epochs=epochs))
-        with qtbot.waitSignal(dock.fields_control.read, timeout=RUN_MS):
-            dock.quick_run()
-        qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=RUN_MS)
-        dock.tabs.setCurrentIndex(tab)
-        qtbot.wait(50)
         return dock
 
-    yield make
+    yield open_in
     for dock in docks:
         for part in (
+            dock.restoring,
             dock.training,
+            dock.model_control,
+            dock.spectra,
+            dock.stack.job,
+            dock.stack.frames,
+            dock.copying,
             dock.atoms_control,
             dock.explore_control,
             dock.fields_control,
             dock.pixel_size,
         ):
             part.close()
+    assert not list(runs.glob("*.part"))  # half-written
+
+
+@pytest.fixture
+def dock(viewer: "napari.Viewer", made: np.ndarray, open_dock) -> "ShiftVAEWidget":
+    """The dock beside an image ``made`` of oblong pixels, which lies turned."""
+    viewer.add_image(made.copy(), name="made", **PLACE)
+    return open_dock(viewer)
+
+
+@pytest.fixture
+def finished_dock(qtbot, make_napari_viewer, open_dock) -> "Callable[..., ShiftVAEWidget]":
+    """Open a window with an image ``made`` and its finished run, on one of the dock's tabs."""
+    from driving import run
+
+    def make(image: np.ndarray, *, tab: int, epochs: int, **place: object) -> "ShiftVAEWidget":
+        viewer = make_napari_viewer(show=True)
+        viewer.add_image(image, name="made", **place)
+        dock = open_dock(viewer, epochs=epochs)
+        run(qtbot, dock)
+        dock.tabs.setCurrentIndex(tab)
+        qtbot.wait(50)
+        return dock
+
+    return make
+
+
+@pytest.fixture
+def in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """Have something happen before each step of training, given its number, model and batch."""
+    from napari_shiftvae.core import train
+
+    own, number = train._step, iter(range(10**9))
+
+    def set_up(happens: Callable[..., None]) -> None:
+        def step(model, x, *arguments, **keywords):
+            happens(next(number), model, x)
+            return own(model, x, *arguments, **keywords)
+
+        monkeypatch.setattr(train, "_step", step)
+
+    return set_up
 
 
 @pytest.fixture

@@ -1,0 +1,95 @@
+"""Memory that runs out, numbers that are none, defects: in the training of a real dock."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari.qt")
+pytest.importorskip("pytestqt")
+
+import torch
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QObject
+
+from aftermath import assert_usable, raises
+from driving import WAIT_MS, press, wait_idle
+from napari_shiftvae.core.errors import tell
+from napari_shiftvae.widgets.worker import Runner
+from seen import said
+
+
+def test_batches_are_halved_where_memory_runs_out(qtbot, dock, in_step) -> None:
+    in_step(
+        lambda number, _, x: (
+            raises(RuntimeError("CUDA out of memory")) if number > 5 and len(x) > 8 else None
+        )
+    )
+    with said() as sentences:
+        press(qtbot, dock.header.quick_run)
+        wait_idle(qtbot, dock)
+    words = "Memory ran out: training goes on with batches of 8 instead of 16."
+    assert words in sentences
+    assert words in dock.session.run.diagnostics.sentences
+    assert words in dock.train.findings.text() + dock.explore.findings.text()
+    assert dock.session.run.config.train.batch_size == 8
+    assert dock.session.run.epochs == 3
+    assert_usable(qtbot, dock)
+
+
+def test_what_is_told_does_not_depend_on_filters_of_warnings(qtbot) -> None:
+    """They belong to the process, and another thread may set them at any moment."""
+
+    def job() -> str:
+        warnings.simplefilter("error")  # in what the worker restores at its end
+        tell("Memory ran out.")
+        return "result"
+
+    parent, results = QObject(), []
+    runner = Runner(parent)
+    runner.succeeded.connect(results.append)
+    with said() as sentences, qtbot.waitSignal(runner.ended, timeout=WAIT_MS):
+        runner.start("telling", job)
+    assert sentences == ["Memory ran out."]
+    assert results == ["result"]
+
+
+def test_memory_that_never_suffices_is_one_sentence(qtbot, viewer, dock, in_step) -> None:
+    in_step(lambda *_: raises(MemoryError()))
+    press(qtbot, dock.header.quick_run)
+    wait_idle(qtbot, dock)
+    assert "The memory does not suffice: close other programs" in dock.header.message.text()
+    assert dock.session.run is None
+    assert [layer.name for layer in viewer.layers] == ["made", "made atoms"]
+
+
+def test_lost_loss_is_said_and_training_goes_on(qtbot, dock, in_step) -> None:
+    def spoil(number, model, _) -> None:
+        if number == 8:
+            with torch.no_grad():
+                next(model.parameters()).fill_(torch.nan)
+
+    in_step(spoil)
+    with said() as sentences:
+        press(qtbot, dock.header.quick_run)
+        wait_idle(qtbot, dock)
+    assert any("went back to its last good state" in sentence for sentence in sentences)
+    assert np.isfinite(dock.session.run.atoms.loc[dock.session.run.used, "z1"]).all()
+    assert "went back to its last good state" in "".join(dock.session.run.diagnostics.sentences)
+    assert_usable(qtbot, dock)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ZeroDivisionError])
+def test_defect_in_mid_run_is_shown_with_its_traceback(
+    qtbot, viewer, dock, in_step, monkeypatch, kind
+) -> None:
+    """Napari's worker swallows RuntimeError, and torch raises it for everything."""
+    shown = []
+    monkeypatch.setattr(notification_manager, "receive_error", lambda *error: shown.append(error))
+    in_step(lambda number, *_: raises(kind("a defect")) if number == 8 else None)
+    press(qtbot, dock.header.quick_run)
+    wait_idle(qtbot, dock)
+    assert "The analysis failed: a defect" in dock.header.message.text()
+    assert [error[0] for error in shown] == [kind]
+    assert [layer.name for layer in viewer.layers] == ["made", "made atoms"]
+    assert_usable(qtbot, dock)
