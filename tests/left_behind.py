@@ -14,6 +14,7 @@ from napari_shiftvae import garbage
 from napari_shiftvae.widgets.worker import LOADING
 
 LONGEST_MS = 10_000
+STAY = ("zarr_io", "asyncio_")  # threads of zarr, one pool for the whole process
 MOST_ROUNDS = 4  # what holds another thing goes first
 
 
@@ -67,7 +68,7 @@ class LeftBehind:
         return {
             thread
             for thread in set(threading.enumerate()) - self._threads
-            if not isinstance(thread, threading._DummyThread)
+            if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(STAY)
         }
 
 

@@ -225,3 +225,39 @@ def test_positions_that_are_nowhere(qtbot, dock, made) -> None:
     np.testing.assert_array_equal(dock.session.picks.positions_yx, moved)
     dock.session.undo()
     assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+
+
+@pytest.mark.filterwarnings("always::napari_shiftvae.core.errors.Notice")
+def test_chunks_that_are_not_in_the_file(qtbot, dock, made, tmp_path, capsys) -> None:
+    """Of a copy that broke off: masked, and no zeros; in the dock and on the command line alike."""
+    zarr = pytest.importorskip("zarr", reason="zarr is an optional dependency")
+    pytest.importorskip("dask", reason="dask is an optional dependency").config.set(
+        scheduler="synchronous"  # its threads would stay
+    )
+    path = tmp_path / "film.zarr"
+    store = zarr.create_array(path, shape=made.shape, chunks=(50, 85), dtype="float32")
+    store[:] = made
+    expected = made.copy()
+    expected[50:100, 85:] = np.nan
+    (path / "c" / "1" / "1").unlink()
+    lacking = "film.zarr: 1 of 6 chunks is not in the file, and masked."
+    masked = "4250 pixels (17 %) are NaN or infinite: masked"
+    viewer = dock.overlay.viewer
+    (layer,) = viewer.open(path, plugin="napari")
+    before = state(viewer)
+    assert lacking in dock.header.message.text()
+    with said() as sentences:
+        assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+    assert any(masked in one for one in sentences)
+    run = dock.session.run
+    config = AnalysisConfig(train=TrainConfig(epochs=EPOCHS))
+    floats = finish(analyse(MicroscopeImage(data=expected, name="floats"), config)).atoms
+    pd.testing.assert_frame_equal(run.atoms, floats)
+    assert state(viewer)[layer.name] == before[layer.name]
+    output = tmp_path / "typed.shiftvae"
+    words = ("run", path, "--output", output, "--epochs", EPOCHS)
+    assert main([str(word) for word in words]) == 0
+    told = capsys.readouterr()
+    assert lacking in told.err
+    assert masked in told.out + told.err
+    pd.testing.assert_frame_equal(load_run(output).atoms, floats, rtol=1e-6, check_dtype=False)

@@ -250,6 +250,7 @@ def _with_progress(steps: Any) -> Any:
 def _calibrated(image: MicroscopeImage, options: argparse.Namespace) -> MicroscopeImage:
     from dataclasses import replace
 
+    cli_model.tell_missing(image.path)
     if (options.pixel_size is None) != (options.unit is None):
         raise InputError("--pixel-size and --unit go together, as in --pixel-size 15 --unit pm.")
     if options.pixel_size is None:

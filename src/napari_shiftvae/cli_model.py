@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.errors import InputError, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +108,14 @@ def config_from(options: argparse.Namespace, labels: NDArray[np.str_] | None) ->
     )
 
 
+def tell_missing(path: Path | None) -> None:
+    """Tell of chunks that are not in a store of zarr: the analysis cannot know why they are NaN."""
+    from napari_shiftvae.core.zarr_files import missing_sentence
+
+    if lacking := missing_sentence(path):
+        tell(lacking)
+
+
 def spectra(
     options: argparse.Namespace, resume: SpectraRun | None
 ) -> Generator[Progress, str | None, SpectraRun]:
@@ -130,6 +139,7 @@ def spectra(
     if set(config.invariances) - {"shift"}:
         raise InputError("Spectra have no rotation and no scale: leave --invariances at shift.")
     signals = read_signals(options.image)
+    tell_missing(options.image)
     deep = [signal for signal in signals if signal.data.ndim >= 2]
     if not deep:
         raise InputError(f"{options.image} holds no spectra: give a file of two or three axes.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
+from napari_shiftvae.core.zarr_files import missing_sentence, without_missing_chunks
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -64,6 +65,11 @@ def source_path(layer: Layer) -> Path | None:
     return Path(path) if path and Path(path).exists() else None
 
 
+def lacks(layer: Layer) -> str:
+    """What of an image is not in its file, "" where all of it is there."""
+    return missing_sentence(source_path(layer))
+
+
 def image_from_layer(
     layer: Image, in_file: Calibration | None = None, *, stacks: bool = False
 ) -> MicroscopeImage:
@@ -81,6 +87,7 @@ def image_from_layer(
     -------
     MicroscopeImage
         Its pixels are those of the layer, not a copy; dask and zarr arrays stay what they are.
+        Chunks of zarr that are not in the file are masked.
 
     Raises
     ------
@@ -103,11 +110,12 @@ def image_from_layer(
             f"'{layer.name}' looks like an RGB image ({shape}); take one of its channels, with "
             "viewer.add_image(layer.data[..., 0]), or lay the frames along the first axis."
         )
-    size = pixel_size_nm(layer)
+    size, path = pixel_size_nm(layer), source_path(layer)
+    data = layer.data[0] if layer.multiscale else layer.data
     return MicroscopeImage(
-        data=layer.data[0] if layer.multiscale else layer.data,
+        data=without_missing_chunks(data, path),
         name=layer.name,
-        path=source_path(layer),
+        path=path,
         calibration=Calibration(pixel_size_nm=size) if size is not None else in_file,
     )
 

@@ -1,9 +1,8 @@
 """File formats of microscope images, each read into the same record.
 
-TIFF, PNG, npy and zarr are read here, others in `vendor_files` and `scanning_probe`.
+TIFF, PNG and npy are read here, others in `zarr_files`, `vendor_files` and `scanning_probe`.
 """
 
-import importlib.util
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from napari_shiftvae.core.errors import InputError, reading
 from napari_shiftvae.core.scanning_probe import SPM_FORMATS, read_scan
 from napari_shiftvae.core.signals import Axis, Signal, file_stem
 from napari_shiftvae.core.vendor_files import VENDOR_FORMATS, read_vendor_file
+from napari_shiftvae.core.zarr_files import read_zarr
 
 
 def read_signals(path: str | Path) -> list[Signal]:
@@ -52,7 +52,7 @@ def read_signals(path: str | Path) -> list[Signal]:
             data = _read_npy(path)
             return [Signal(data=data, name=file_stem(path), axes=_plain_axes(data.ndim))]
         if suffix == ".zarr":
-            return [_read_zarr(path)]
+            return [read_zarr(path)]
         if suffix in VENDOR_FORMATS:
             return read_vendor_file(path)
         if suffix in SPM_FORMATS:
@@ -138,41 +138,3 @@ def _imagej_pixel_size(tiff: Any) -> dict[str, tuple[float, str]]:
             pixels, length = tags[f"{letter}Resolution"].value
             sizes[letter.lower()] = (length / pixels if pixels else math.nan, unit)
     return sizes
-
-
-def _read_zarr(path: Path) -> Signal:
-    if not all(importlib.util.find_spec(name) for name in ("zarr", "dask")):
-        raise InputError(
-            f"{path.name} needs the zarr and dask libraries; run pip install napari-shiftvae[dask]."
-        )
-    import zarr
-
-    store = zarr.open(path, mode="r")
-    if isinstance(store, zarr.Array):
-        return Signal(data=_of_zarr(store), name=file_stem(path), axes=_plain_axes(store.ndim))
-    # a folder of arrays: OME-Zarr, whose first data set is the full-size image
-    attributes: dict[str, Any] = dict(store.attrs)
-    described = attributes.get("ome", attributes).get("multiscales")
-    if not described:
-        raise InputError(
-            f"{path.name} is a zarr group without an OME image; give the path of one of its arrays."
-        )
-    image = described[0]["datasets"][0]
-    steps = next(
-        (t["scale"] for t in image.get("coordinateTransformations", []) if t["type"] == "scale"),
-        [1.0] * len(described[0]["axes"]),
-    )
-    axes = tuple(
-        Axis(name=str(axis["name"]), scale=float(step), unit=str(axis.get("unit", "")))
-        for axis, step in zip(described[0]["axes"], steps, strict=True)
-    )
-    return Signal(data=_of_zarr(store[image["path"]]), name=file_stem(path), axes=axes)
-
-
-def _of_zarr(store: Any) -> Any:
-    """Pixels of an image, or a dask array of a stack, whose frames are read when asked for."""
-    if sum(length > 1 for length in store.shape) <= 2:
-        return np.asarray(store)
-    import dask.array
-
-    return dask.array.from_array(store, chunks=store.chunks)  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from napari_shiftvae.fields_jobs import VECTORS
 from napari_shiftvae.overlay import Overlay
 from napari_shiftvae.patch_square import PatchSquare
 from napari_shiftvae.picking import PickTool
-from napari_shiftvae.placement import image_from_layer
+from napari_shiftvae.placement import image_from_layer, lacks
 from napari_shiftvae.script_jobs import Results
 from napari_shiftvae.session import Session
 from napari_shiftvae.widgets.appearing import Appearing
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.runs import Run
 
 WIDTH_PX = 380
+READY = "Ready: Quick run does everything, or go through the tabs."
 COUNT_AFTER_MS = 80  # picks that change faster are counted once
 TRAIN_TAB, EXPLORE_TAB = 1, 2
 UNDO_KEYS, REDO_KEYS = "Control-Z", "Control-Shift-Z"
@@ -225,9 +226,7 @@ class ShiftVAEWidget(QWidget):
         self.spectra.follow(layer)
         self.stack.follow(layer)
         self.session.say(
-            self.header.chooser.hint()
-            if layer is None
-            else "Ready: Quick run does everything, or go through the tabs."
+            self.header.chooser.hint() if layer is None else f"{lacks(layer)} {READY}".strip()
         )
         self._on_activity(self.session.activity)
 
