@@ -6,7 +6,7 @@ Only layers made by an analysis are changed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,11 +41,10 @@ SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
 def drawn_once(layer: Layer) -> Iterator[None]:
     """Have napari draw a layer anew once, not for each of the changes that are made meanwhile.
 
-    The thumbnail alone takes 40 ms for some thousand arrows, each time. For changes of looks only:
-    where points or arrows become more or fewer, napari must see at once which of them are in view.
+    For changes of looks only: where points become more or fewer, napari must see at once which of
+    them are in view.
     """
-    unrefreshed = getattr(layer, "_block_refresh", nullcontext)  # napari's own, without a promise
-    with layer.events.blocker_all(), unrefreshed():
+    with layer.events.blocker_all():
         yield
     layer.refresh()
 
@@ -123,6 +122,10 @@ class RunLayers:
             data[1]["metadata"][RUN] = run
             (layer,) = self.add([data])
         drawn = vectors_look(field, look)
+        # of what is hidden napari draws nothing: for some thousand arrows the thumbnail alone takes
+        # 40 ms, for each change
+        with layer.events.blocker_all():
+            layer.visible = False
         if not np.array_equal(layer.data, drawn["data"]):
             layer.data = drawn["data"]
         with drawn_once(layer):
@@ -130,8 +133,8 @@ class RunLayers:
                 if name in drawn:
                     setattr(layer, name, drawn[name])
             layer.length = look.gain
-        if layer.visible != visible:
-            layer.visible = visible
+        layer.visible = visible
+        layer.refresh(thumbnail=False, data_displayed=False, highlight=False)  # of its extent
 
     def show_field(
         self,

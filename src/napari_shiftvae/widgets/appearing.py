@@ -34,6 +34,7 @@ class Appearing(QObject):
         self._viewer = viewer
         self._waiting: list[Layer] = []
         self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
         self._timer.setInterval(PAINT_MS)
         self._timer.timeout.connect(self._on_timer)
         text = viewer.canvas.overlays.text
@@ -57,14 +58,13 @@ class Appearing(QObject):
         self._waiting.remove(event.source)
 
     def _on_timer(self) -> None:
-        if not self._waiting:
-            self._timer.stop()
-            return
-        layer = self._waiting[0]
+        layer = next(iter(self._waiting), None)
         if layer in self._viewer.layers:
             layer.visible = True  # which takes it from those that wait
-        else:
+        elif layer is not None:
             self._waiting.remove(layer)
+        if self._waiting:
+            self._timer.start()
 
 
 def _take_off(text: Any, _: object = None) -> None:

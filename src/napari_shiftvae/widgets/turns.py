@@ -11,7 +11,9 @@ from napari_shiftvae import garbage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAINT_MS = 10  # between two steps: what the first has changed is painted before the second
+# From the end of a step to the next: what the first has changed is painted before the second. A
+# timer that went on by itself would be due again at once after any longer step.
+PAINT_MS = 10
 
 
 class Turns(QObject):
@@ -23,6 +25,7 @@ class Turns(QObject):
         super().__init__(parent)
         self._steps: Iterator[None] | None = None
         self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
         self._timer.setInterval(PAINT_MS)
         self._timer.timeout.connect(self._on_timer)
 
@@ -51,6 +54,8 @@ class Turns(QObject):
         try:
             goes_on = next(self._steps, self) is not self
         finally:
-            if not goes_on:
+            if goes_on:
+                self._timer.start()
+            else:
                 self.forget()
                 self.ended.emit()
