@@ -24,6 +24,7 @@ COLUMNS = [
     *("y_px", "x_px", "shift_y_px", "shift_x_px", "shift_y_sd_px", "shift_x_sd_px"),
     *("atom_y_px", "atom_x_px", "atom_y_sd_px", "atom_x_sd_px"),
     *("polar_y_px", "polar_x_px", "polar_y_sd_px", "polar_x_sd_px"),
+    *("polar_y_shared_sd_px", "polar_x_shared_sd_px"),
     *("z1", "z1_sd", "z2", "z2_sd", "residual"),
 ]
 KEYS = {

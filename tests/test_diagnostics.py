@@ -24,6 +24,7 @@ def sentences(z, shift, polar):
         atom_sd_yx_px=two,
         polar_yx_px=polar,
         polar_sd_yx_px=two,
+        polar_shared_sd_yx_px=two,
         residual=np.ones(COUNT),
     )
     fit = Fit(

@@ -378,7 +378,9 @@ def _back(made: Run, image: MicroscopeImage, ratio_yx: tuple[float, float]) -> p
     for axis, ratio in zip("yx", ratio_yx, strict=True):
         for name in (f"{axis}_px", f"atom_{axis}_px"):
             table[name] = (table[name] + 0.5) / ratio - 0.5
-        for name in ("shift_{}", "shift_{}_sd", "atom_{}_sd", "polar_{}", "polar_{}_sd"):
+        lengths = ("shift_{}", "shift_{}_sd", "atom_{}_sd")
+        polar = ("polar_{}", "polar_{}_sd", "polar_{}_shared_sd")
+        for name in (*lengths, *polar):
             table[f"{name.format(axis)}_px"] /= ratio
     aside = table.pop("set_aside")
     return with_nm(table, image.calibration).assign(set_aside=aside)

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_shiftvae.core.alike import blocks, seen_through
 from napari_shiftvae.core.infer import Fit, batches
 from napari_shiftvae.core.landmarks import (
     applied,
@@ -36,7 +37,7 @@ from napari_shiftvae.core.landmarks import (
 )
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
-from napari_shiftvae.core.polar_fit import Polar, leverage, seen_polar, settled
+from napari_shiftvae.core.polar_fit import Polar, seen_polar, settled
 from napari_shiftvae.core.surroundings import surroundings
 from napari_shiftvae.core.windows import Windows
 
@@ -71,6 +72,9 @@ class Reading:
         Its standard deviation [px], or where it is not known that of the central atom against the
         whole pattern: less than that of two independent positions, for the error of a common shift
         is in both.
+    polar_shared_sd_yx_px : (N, 2) array
+        Standard deviation of the part of its error that is the same for alike atoms, and that no
+        mean over them makes smaller [px].
     residual : (N,) array
         Root mean square residual over the noise standard deviation.
     rotation_rad, rotation_sd_rad : (N,) arrays or None
@@ -88,6 +92,7 @@ class Reading:
     atom_sd_yx_px: NDArray[np.float64]
     polar_yx_px: NDArray[np.float64]
     polar_sd_yx_px: NDArray[np.float64]
+    polar_shared_sd_yx_px: NDArray[np.float64]
     residual: NDArray[np.float64]
     rotation_rad: NDArray[np.float64] | None = None
     rotation_sd_rad: NDArray[np.float64] | None = None
@@ -273,7 +278,9 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
     atoms: list[Tensor] = []
     turns: list[Tensor] = []
     polars: list[Polar] = []
-    for rows in batches(len(fit)):
+    seen = torch.cat(seen_through(model, fit.content))
+    parts = blocks(patches)
+    for rows in parts:
         z, pose, covariance = fit.content[rows], fit.pose[rows], fit.covariance[rows]
         found = find_landmarks(model, z)
         cage, by_latent = found.cage, found.cage_by_latent
@@ -284,16 +291,20 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         polar, by_polar = _carried(model, pose, found.polar, found.polar_by_latent, moved=False)
         by_polar = torch.where(polar.isfinite()[..., None], by_polar, by_atom - by_whole)
         posterior = by_polar @ covariance @ by_polar.mT
-        polars.append(seen_polar(model, patches, fit, rows, found=found, posterior=posterior))
+        polars.append(
+            seen_polar(model, patches, fit, rows, found=found, seen=seen[rows], posterior=posterior)
+        )
         by_pose = torch.eye(pose.shape[1], device=z.device)[model.config.shift_dim :]
         by = torch.cat([by_pose.expand(len(z), -1, -1), by_latent[:, 2:]], dim=2)
         turn = pose[:, model.config.shift_dim :] + cage[:, 2:]
         if turn.shape[1]:
             turn = turn - model.of_class(model.mean_turn, z)
         turns.append(torch.cat([turn, _deviation(by, covariance)], dim=1))
-    wholes_yx, atoms_yx = _array(torch.cat(wholes)), _array(torch.cat(atoms))
-    joined = Polar(*(torch.cat(each) for each in zip(*polars, strict=True)))
-    polar, polar_sd = settled(joined, fit.content, leverage(model, fit.content))
+    back = torch.cat(parts).argsort()
+    wholes_yx, atoms_yx, turned = (_array(torch.cat(each)[back]) for each in (wholes, atoms, turns))
+    joined = Polar(*(torch.cat(each)[back] for each in zip(*polars, strict=True)))
+    against_shell = settled(joined, fit.content, seen)
+    there = np.isfinite(atoms_yx[:, :2])
     atoms_yx[~np.isfinite(atoms_yx[:, :2]).all(axis=1)] = np.nan
     return Reading(
         z=_array(fit.z),
@@ -302,10 +313,11 @@ def read(model: ShiftVAE, patches: Patches, fit: Fit) -> Reading:
         shift_sd_yx_px=wholes_yx[:, 2:],
         atom_yx_px=patches.centre_yx + atoms_yx[:, :2],
         atom_sd_yx_px=atoms_yx[:, 2:],
-        polar_yx_px=_array(polar),
-        polar_sd_yx_px=np.where(np.isfinite(atoms_yx[:, :2]), _array(polar_sd), np.nan),
+        polar_yx_px=_array(against_shell.place),
+        polar_sd_yx_px=np.where(there, _array(against_shell.sd), np.nan),
+        polar_shared_sd_yx_px=np.where(there, _array(against_shell.shared_sd), np.nan),
         residual=_array((fit.mean_square / model.variance).sqrt()),
-        **_turns(model, _array(torch.cat(turns))),
+        **_turns(model, turned),
     )
 
 

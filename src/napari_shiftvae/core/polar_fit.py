@@ -15,20 +15,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_shiftvae.core.fourier_decoder import FourierDecoder
-from napari_shiftvae.core.infer import Fit, batches, root_weight
+from napari_shiftvae.core.alike import compounding
+from napari_shiftvae.core.infer import Fit, root_weight
 from napari_shiftvae.core.landmarks import Landmarks, applied
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 
-__all__ = ["Polar", "leverage", "seen_polar", "settled"]
+__all__ = ["Polar", "Settled", "seen_polar", "settled"]
 
 ALIKE = 400  # atoms that are compared, at most; at least half as many
 # Standard errors by which steps must be longer than noise makes them. Chance makes them so in one
 # group in ten, which is then said to be less certain than it is.
 SURE = 2.0
+ALIKE_ERRORS = 0.5  # correlation from which on two atoms err in the same way
+RIDGE = 1e-3  # as in `alike`
 FAINT = 0.05  # of the variance without a model: no less is put down to noise in a step
-RIDGE = 1e-3  # mean square of a hidden feature that is too faint to tell, as in `polish`
 
 
 class Polar(NamedTuple):
@@ -38,6 +39,15 @@ class Polar(NamedTuple):
     step: Tensor  # (B, 2), what the residual asks for [px]
     posterior: Tensor  # (B, 2, 2), covariance from that of pose and latents [px^2]
     free: Tensor  # (B, 2, 2), covariance of place plus step [px^2]
+    compounding: Tensor  # (B,), from `alike.compounding`
+
+
+class Settled(NamedTuple):
+    """Polar displacements of N atoms and their standard deviations; (N, 2) each [px]."""
+
+    place: Tensor  # NaN where unknown
+    sd: Tensor
+    shared_sd: Tensor  # of the error that is the same for alike atoms; a part of `sd`
 
 
 def seen_polar(
@@ -47,6 +57,7 @@ def seen_polar(
     rows: Tensor,
     *,
     found: Landmarks,
+    seen: Tensor,
     posterior: Tensor,
 ) -> Polar:
     """Read polar displacements of some patches, and what their residuals ask for.
@@ -60,6 +71,8 @@ def seen_polar(
         Which patches.
     found : Landmarks
         Of their patterns, with derivatives.
+    seen : (B, H) tensor
+        Of their contents, from `alike.seen_through`.
     posterior : (B, 2, 2) tensor
         Covariance along the axes of the window [px^2].
 
@@ -93,32 +106,24 @@ def seen_polar(
     )
     step = response @ residual.flatten(1)[..., None]
     weighed = response * noise_sd[:, None]
+    place = torch.from_numpy(patches.centre_yx[rows.numpy()]).to(shift) + shift
+    frame = torch.from_numpy(patches.frame[rows.numpy()])
     return Polar(
         place=(axes @ found.polar[..., None])[..., 0],
         step=(axes @ step)[..., 0],
         posterior=posterior,
         free=axes @ (weighed @ weighed.mT) @ axes.mT,
+        compounding=compounding(weighed.cpu(), seen.cpu(), place.cpu(), axes.cpu(), frame).to(
+            response
+        ),
     )
 
 
-def leverage(model: ShiftVAE, content: Tensor) -> Tensor:
-    """Variance of decoded patterns over that of a single patch, (N,), for patches learned from.
+def settled(polar: Polar, content: Tensor, seen: Tensor) -> Settled:
+    """Take each step as far as those of alike atoms tell that it is real.
 
-    That of the least squares of the output layer. Other decoders count as many parameters as a
-    plane over the latents has.
-    """
-    decoder = model.decoder
-    if not isinstance(decoder, FourierDecoder):
-        return torch.full_like(content[:, 0], (model.config.latent_dim + 1) / len(content))
-    hidden = [decoder.hidden(model.as_decoded(content[rows])) for rows in batches(len(content))]
-    normal = sum((each.mT.double() @ each.double() for each in hidden), torch.zeros(()).double())
-    ridge = RIDGE * normal[-1, -1] * torch.eye(len(normal)).to(normal)
-    inverse = torch.linalg.inv(normal + ridge).float()
-    return torch.cat([((each @ inverse) * each).sum(dim=1) for each in hidden])
-
-
-def settled(polar: Polar, content: Tensor, leverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Take each step as far as those of alike atoms are longer than noise makes them.
+    First the part that is a smooth function of the latents, which the decoder misses of all alike
+    atoms, then what is left of each; of both as much as is longer than noise makes it.
 
     Parameters
     ----------
@@ -126,36 +131,66 @@ def settled(polar: Polar, content: Tensor, leverage: Tensor) -> tuple[Tensor, Te
         Of N atoms.
     content : (N, K + C) tensor
         Latents and given classes: alike atoms are near each other in these.
-    leverage : (N,) tensor
-        From `leverage`.
+    seen : (N, H) tensor
+        From `alike.seen_through`.
 
     Returns
     -------
-    place, sd : (N, 2) tensors
-        Polar displacements and their standard deviations [px]; of unknown ones that without step.
+    Settled
+        Standard deviations of unknown displacements are those without a step.
     """
-    place = polar.place.clone()
-    free = polar.free.diagonal(dim1=1, dim2=2).mean(dim=1)
+    place, unknown = polar.place.clone(), polar.place.isnan().any(dim=1)
+    free = polar.free.diagonal(dim1=1, dim2=2)
     value, vector = torch.linalg.eigh(polar.free - polar.posterior)
-    value = torch.maximum(value, FAINT * free[:, None].clamp(min=1e-12))
+    value = torch.maximum(value, FAINT * free.mean(dim=1).clamp(min=1e-12)[:, None])
     root = vector @ torch.diag_embed(value.sqrt()) @ vector.mT
     step = torch.linalg.solve(root, polar.step[..., None])[..., 0]  # of unit variance if noise
+    smooth = _smooth(step, seen, ~unknown)
     known = step.isfinite().all(dim=1).nonzero()[:, 0]
-    unknown = place.isnan().any(dim=1)
-    spread = torch.zeros_like(root)
+    spread, shared = torch.zeros_like(root), torch.zeros_like(free)
+    everywhere = polar.compounding.nanmean().nan_to_num(1.0)
     for alike in _cells(content, known):
+        compounded = polar.compounding[alike].nanmean()
+        compounded = compounded if compounded.isfinite() else everywhere
+        whole, common = _leverage(seen[alike])
+        whole = whole * compounded.clamp(min=1.0)  # what differs between alike atoms never cancels
+        shared[alike] = compounded * common[:, None] * free[alike]
+        square, axes = torch.linalg.eigh(smooth[alike].mT @ smooth[alike] / whole.sum())
+        missed = smooth[alike] @ _matrix(axes, 1 - 1 / square.clamp(min=1.0))
+        step[alike] -= missed
         square, axes = torch.linalg.eigh(step[alike].mT @ step[alike] / len(alike))
         real = square > 1 + SURE * (2 / len(alike)) ** 0.5
         share = torch.where(real, 1 - 1 / square.clamp(min=1.0), 0.0)
-        taken = axes @ torch.diag(share) @ axes.mT
-        place[alike] += (root[alike] @ taken @ step[alike][..., None])[..., 0]
-        left = axes @ torch.diag((1 - share).square()) @ axes.mT
-        spread[alike] = taken + leverage[alike, None, None] * left
-        missed = axes @ torch.diag(torch.where(real, square - 1, 0.0)) @ axes.mT
-        alone = alike[unknown[alike]]
-        spread[alone] = missed + leverage[alone, None, None] * torch.eye(2).to(missed)
-    covariance = polar.posterior + root @ spread @ root
-    return place, covariance.diagonal(dim1=1, dim2=2).sqrt()
+        taken = _matrix(axes, share)
+        place[alike] += (root[alike] @ (missed + step[alike] @ taken)[..., None])[..., 0]
+        spread[alike] = taken + whole[:, None, None] * _matrix(axes, (1 - share).square())
+        alone = unknown[alike]
+        spread[alike[alone]] = _matrix(axes, torch.where(real, square - 1, 0.0))
+        spread[alike[alone]] += whole[alone, None, None] * torch.eye(2).to(axes)
+    variance = (polar.posterior + root @ spread @ root).diagonal(dim1=1, dim2=2)
+    return Settled(place, variance.sqrt(), torch.minimum(shared, variance).sqrt())
+
+
+def _matrix(axes: Tensor, values: Tensor) -> Tensor:
+    """Symmetric matrix of some axes, in columns, and its values along them."""
+    return axes @ torch.diag(values) @ axes.mT
+
+
+def _smooth(step: Tensor, seen: Tensor, known: Tensor) -> Tensor:
+    """Part (N, 2) of steps that the decoder's output layer could have drawn."""
+    own = seen[known]
+    normal = own.mT @ own + RIDGE * torch.eye(own.shape[1]).to(own)
+    fitted: Tensor = seen @ torch.linalg.solve(normal, own.mT @ step[known])
+    return fitted
+
+
+def _leverage(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance (B,) of what is decoded over that of a patch, and the part common to alike ones."""
+    covariance = seen @ seen.mT
+    whole = covariance.diagonal()
+    deviation = whole.sqrt().clamp(min=1e-12)
+    alike = covariance > ALIKE_ERRORS * deviation * deviation[:, None]
+    return whole, (covariance * alike).sum(dim=1) / alike.sum(dim=1)
 
 
 def _cells(content: Tensor, rows: Tensor) -> list[Tensor]:

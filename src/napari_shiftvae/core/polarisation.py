@@ -51,7 +51,9 @@ class Polarisation:
     sentence: str
 
 
-def decoded(polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0) -> Polarisation:
+def decoded(
+    polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0, shared_sd_yx_px: ArrayLike = 0.0
+) -> Polarisation:
     """Central atom against the mean of its nearest neighbours, as the model has them.
 
     Geometry alone says what zero is: an atom in the middle of its cage. Nothing is taken off.
@@ -62,6 +64,8 @@ def decoded(polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0) -> Polarisation:
         As a run has it: ``run.polar_yx``; NaN where not known.
     sd_yx_px : (N, 2) array-like or float
         Its standard deviation [px].
+    shared_sd_yx_px : (N, 2) array-like or float
+        That of the part of the error which is the same for alike atoms [px].
 
     Returns
     -------
@@ -69,22 +73,29 @@ def decoded(polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0) -> Polarisation:
 
     Examples
     --------
-    >>> decoded([(0.5, 0.0), (np.nan, np.nan)], (0.1, 0.02)).sentence
-    'Central atom against the mean ... off; ... share is at most about 0.020 px. ... 1 of 2 atoms.'
+    >>> decoded([(0.5, 0.0), (np.nan, np.nan)], (0.1, 0.02), (0.01, 0.02)).sentence
+    'Central atom against the mean ... off. The error that alike atoms share, ... (y, x) of \
+(0.010, 0.020) px. Not known for 1 of 2 atoms.'
     """
     moved = np.array(polar_yx_px, dtype=np.float64).reshape(-1, 2)
     known = np.asarray(np.isfinite(moved).all(axis=1))
     sd = np.where(known[:, None], np.asarray(sd_yx_px), np.nan)
-    # Noise alone makes atoms differ; of the axis that it makes differ less, most is shared.
-    shared = np.nanmedian(sd[known], axis=0).min() if known.any() else np.nan
+    shared = np.broadcast_to(np.asarray(shared_sd_yx_px, dtype=np.float64), moved.shape)
+    shared = shared[known & np.isfinite(shared).all(axis=1)]
+    told = ""
+    if len(shared):
+        y, x = np.median(shared, axis=0)
+        told = (
+            " The error that alike atoms share, which no mean over them makes smaller, has a "
+            f"standard deviation (y, x) of ({y:.3f}, {x:.3f}) px."
+        )
     return Polarisation(
         yx_px=moved,
         sd_yx_px=sd,
         zero_yx_px=np.zeros((1, 2)),
         sentence=(
-            "Central atom against the mean of its nearest neighbours: nothing is taken off; the "
-            f"error that alike atoms share is at most about {shared:.3f} px. Not known for "
-            f"{(~known).sum()} of {len(moved)} atoms."
+            "Central atom against the mean of its nearest neighbours: nothing is taken off."
+            f"{told} Not known for {(~known).sum()} of {len(moved)} atoms."
         ),
     )
 

@@ -272,7 +272,9 @@ def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Po
     polar = run.polar_yx
     known = np.isfinite(polar).all(axis=1)
     if known.sum() > 0.5 * np.isfinite(run.atom_yx).all(axis=1).sum():
-        return decoded(polar, _polar_sd(run, sublattice))
+        names = [f"polar_{axis}_shared_sd_px" for axis in "yx"]
+        shared = run.atoms.reindex(columns=names).to_numpy(dtype=np.float64)
+        return decoded(polar, _polar_sd(run, sublattice), shared)
     sd = _known(_polar_sd(run, sublattice))
     cage, _ = _positions(run, "whole pattern")
     found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)

@@ -259,6 +259,7 @@ def atoms_table(
         ("atom_{}_sd_px", reading.atom_sd_yx_px),
         ("polar_{}_px", reading.polar_yx_px),
         ("polar_{}_sd_px", reading.polar_sd_yx_px),
+        ("polar_{}_shared_sd_px", reading.polar_shared_sd_yx_px),
     ):
         for axis, column in zip("yx", values.T, strict=True):
             columns[name.format(axis)] = spread(column)
