@@ -227,7 +227,7 @@ def test_positions_that_are_nowhere(qtbot, dock, made) -> None:
     assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
 
 
-@pytest.mark.filterwarnings("always::napari_shiftvae.core.errors.Notice")
+@pytest.mark.filterwarnings("default::napari_shiftvae.core.errors.Notice")
 def test_chunks_that_are_not_in_the_file(qtbot, dock, made, tmp_path, capsys) -> None:
     """Of a copy that broke off: masked, and no zeros; in the dock and on the command line alike."""
     zarr = pytest.importorskip("zarr", reason="zarr is an optional dependency")
