@@ -79,7 +79,7 @@ def main() -> None:
         "anywhere.py": ["--seeds", "1", *(["--align"] if chosen.quick else [])],
         "atom_refinement.py": quick + (["--atomap", chosen.atomap] if chosen.atomap else []),
         "fields.py": [],
-        "polar.py": ["--seeds", "1" if chosen.quick else "6"],
+        "polar.py": ["--seeds", "1" if chosen.quick else "12"],
         "smoothness.py": [],
         "classes.py": [],
         "devices.py": [],
