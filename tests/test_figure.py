@@ -110,7 +110,7 @@ def test_a_figure_holds_image_map_arrows_and_their_scales():
     page = laid_out(figure)
     words = [part.text for part in page.parts if isinstance(part, Words)]
     assert words[0] == "made"
-    assert {"along y (pm)", "arrow (pm)", "0.5 nm"} <= set(words)
+    assert {"along y (pm)", "arrow (pm), 2-fold", "0.5 nm"} <= set(words)
     root = ET.fromstring(as_svg(figure))  # noqa: S314
     assert len(root.findall("{http://www.w3.org/2000/svg}polygon")) == 3  # one is not known
     pixels = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB")).astype(int)

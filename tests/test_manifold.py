@@ -9,6 +9,7 @@ from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.manifold import (
+    GAP_PX,
     decode,
     decoder_grid,
     latent_names,
@@ -112,7 +113,7 @@ def test_a_traverse_changes_one_latent_only(run):
 
 def test_strips_are_pictures(run, tmp_path):
     with Image.open(save_strip(run, "z1", 5, tmp_path / "strip.png")) as strip:
-        assert strip.width == 5 * strip.height
+        assert strip.width == 5 * strip.height + 4 * GAP_PX
     with Image.open(save_strip(run, "z1", 5, tmp_path / "strip.gif")) as movie:
         assert movie.n_frames == 9  # there and back
     with pytest.raises(InputError, match=r"end in \.png or \.gif"):

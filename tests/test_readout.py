@@ -13,6 +13,7 @@ from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.lattice import fit_lattice
 from napari_shiftvae.core.readout import Options, VectorKind, read_out
 from napari_shiftvae.core.reference import image_reference
+from napari_shiftvae.core.scalars import noise_of_residual
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
@@ -91,6 +92,27 @@ def test_a_trend_is_removed_and_said(run):
     y, x = readout.field.yx_px[known(readout.field)].T
     assert abs(np.median(y)) < 0.2
     assert abs(np.median(x)) < 0.2
+
+
+@pytest.mark.parametrize(
+    "kind", ["displacement from the lattice", "polar displacement in the cage"]
+)
+def test_sentences_have_lengths_in_the_unit_that_is_asked_for(run, kind):
+    options = Options(vectors=kind, trend="shift")
+    told = read_out(run, options, pixel_size_nm=(0.02, 0.02), unit="pm")
+    assert any(" pm" in sentence for sentence in told.sentences)
+    assert not any(" px" in sentence for sentence in told.sentences)
+    assert any(" px" in sentence for sentence in read_out(run, options, unit="px").sentences)
+
+
+def test_noise_alone_gives_the_residual_that_is_said(run):
+    rng = np.random.default_rng(5)
+    residual = read_out(run, Options()).scalars["residual"]
+    size = run.model.config.patch_size_px
+    by_noise = np.sqrt(np.mean(rng.normal(size=(4000, size, size)) ** 2, axis=(1, 2)))
+    assert np.mean(by_noise) == pytest.approx(1, abs=0.01)
+    assert noise_of_residual(size) == pytest.approx(np.std(by_noise), rel=0.05)
+    assert residual.note == f"Noise alone gives 1 ± {noise_of_residual(size):.2g}."
 
 
 def test_a_reference_region_has_no_displacement(run):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.lengths import Ruler
 from napari_shiftvae.core.trend import remove_trend
 
 TREND = np.array([[0.004, -0.001], [0.006, -0.003]])  # d u_i / d x_j in the order (y, x)
@@ -86,6 +87,26 @@ def test_drift_of_any_course_is_removed_row_by_row(seed):
     assert np.sqrt(np.mean((drift - drift.mean(axis=0)) ** 2)) > 0.8
     assert "bands of 12.0 px" in found.sentence
     assert (found.gradient == 0).all()
+
+
+def test_what_was_removed_is_told_in_the_unit_of_lengths():
+    """A pixel of 15 pm; each number has two digits of its standard deviation."""
+    positions, _, moved, _ = scene(9, defects=0)
+    ruler = Ruler.of("pm", (0.0125, 0.018))
+    plain, told = (
+        remove_trend(positions, moved, "affine", ruler=each) for each in (Ruler(), ruler)
+    )
+    for found, unit, size in ((plain, "px", 1.0), (told, "pm", 15.0)):
+        words = found.sentence.split("shift (")[1].split(f") {unit}")[0]
+        for said, shift in zip(words.split(", "), SHIFT, strict=True):
+            value, sd = said.split(" ± ")
+            assert float(value) == pytest.approx(size * shift, abs=4 * float(sd))
+            assert len(sd.replace(".", "").lstrip("0")) == 2
+    strain = [found.sentence.split("stretch")[1] for found in (plain, told)]
+    assert strain[0] == strain[1]
+    rows = remove_trend(positions, moved, "rows", band_px=20.0, ruler=ruler).sentence
+    assert "bands of 300 pm" in rows
+    assert "px" not in rows
 
 
 def test_unknown_displacements_stay_unknown():

@@ -20,6 +20,7 @@ from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.docks import has_dock
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
+from napari_shiftvae.widgets.patterns_box import GAP
 from napari_shiftvae.widgets.scatter import LatentScatter
 
 EDGE = 0.02  # of their range: so far from the outermost dots the plot still goes
@@ -198,12 +199,14 @@ def test_a_double_click_goes_there_and_outliers_are_stepped_through(qtbot, viewe
     qtbot.mouseRelease(port, LEFT, pos=at(dock, *z[row]))  # which a hand does, too
     world = layer(viewer).data_to_world(layer(viewer).data[row])
     qtbot.waitUntil(lambda: np.allclose(viewer.scene.camera.center[-2:], world))
+    zoom = viewer.scene.camera.zoom = 0.1 * viewer.scene.camera.zoom
     residual = dock.session.run.atoms["residual"].to_numpy()
     order = np.argsort(-np.nan_to_num(residual, nan=-1))
     for expected in order[:2]:
         dock.explore.outlier.click()
         assert layer(viewer).selected_data == {int(expected)}
     assert f"Atom {order[1]}, number 2 of" in dock.header.message.text()
+    assert viewer.scene.camera.zoom > zoom  # a patch of few pixels says nothing of a defect
 
 
 def test_the_pattern_follows_the_handle(qtbot, dock) -> None:
@@ -241,7 +244,9 @@ def test_grid_and_traverse_follow_what_is_chosen(dock) -> None:
     patterns.along.setCurrentText("z2")
     assert not np.array_equal(patterns.strip.pixels, strip)
     side = dock.session.run.model.config.patch_size_px
-    assert patterns.strip.pixels.shape == (side, 9 * side, 2)
+    assert patterns.strip.pixels.shape == (side + GAP, 9 * (side + GAP), 2)
+    assert (patterns.strip.pixels[:GAP, ..., 1] == 0).all()  # clear between the patterns
+    assert patterns.strip_note.text().startswith("z2 from -")
 
 
 def wait_for_classes(qtbot, dock) -> None:
@@ -359,11 +364,33 @@ def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
     assert layer(viewer).features["class_name"][rows[0]] == "odd"
 
 
-def test_a_traverse_is_saved(dock, tmp_path, monkeypatch) -> None:
-    path = tmp_path / "z1.gif"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+@pytest.mark.parametrize("name", ["z1.gif", "z1"])  # the kind of file may be chosen in the list
+def test_a_traverse_is_saved(dock, tmp_path, monkeypatch, name) -> None:
+    answer = (str(tmp_path / name), "GIF animation (*.gif)")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     dock.explore.patterns.save.click()
-    assert path.read_bytes()[:3] == b"GIF"
+    assert (tmp_path / "z1.gif").read_bytes()[:3] == b"GIF"
+
+
+def test_sublattices_that_are_grouped_after_a_run_are_colours(qtbot, viewer, dock) -> None:
+    before = list(viewer.layers)
+    dock.atoms.group.click()
+    qtbot.waitUntil(lambda: "Sublattices by" in dock.header.message.text(), timeout=WAIT_MS)
+    assert list(viewer.layers) == before  # atoms of the run stay where they are
+    dock.explore.colour.setCurrentText("sublattice")
+    assert {name for name, _ in dock.explore.bar.kinds} >= {"A", "B"}
+    assert len(np.unique(layer(viewer).face_color[dock.session.run.used], axis=0)) >= 2
+
+
+def test_everything_of_an_atom_is_seen_at_once_on_a_small_screen(qtbot, viewer, dock) -> None:
+    viewer.window._qt_window.resize(1366, 768)
+    qtbot.wait(50)
+    dock.session.say("Done: 800 of 900 atoms, 20 epochs, 10 s on cpu. " * 2)  # three lines
+    qtbot.wait(50)
+    card = dock.explore.card
+    area = dock.explore.parentWidget()
+    end = card.mapTo(area, card.rect().bottomLeft()).y()
+    assert end <= area.height()
 
 
 def test_a_deleted_layer_of_atoms_comes_back_when_it_is_needed(qtbot, viewer, dock) -> None:

@@ -81,6 +81,27 @@ def test_lengths_are_those_of_the_sample_in_the_unit_that_is_chosen(qtbot, viewe
         assert f"({unit})" in dock.fields.arrow_bar.toolTip()
 
 
+def test_what_was_taken_off_is_told_in_the_unit_that_is_chosen(qtbot, dock) -> None:
+    dock.fields.vectors.setCurrentText("displacement from the lattice")
+    dock.fields.trend.setCurrentText("shift and rotation")
+    for unit in ("px", "pm"):
+        dock.fields.unit.setCurrentText(unit)
+        qtbot.waitUntil(lambda unit=unit: f") {unit} (y, x)" in dock.fields.note.text())
+
+
+def test_the_scale_of_a_map_is_never_that_of_another(qtbot, viewer, dock) -> None:
+    shown_map(qtbot, viewer, dock, "exx", "%")
+    before = dock.fields.map_bar.toolTip()
+    seen = []
+    dock.fields.map.setCurrentText("rotation")
+    while "rotation" not in dock.fields.map_bar.toolTip():
+        seen.append(dock.fields.map_bar.toolTip())
+        qtbot.wait(5)
+    assert set(seen) <= {before}
+    low, high = viewer.layers["made rotation"].contrast_limits
+    assert dock.fields.map_bar.toolTip() == f"rotation (degree): from {low:.3g} to {high:.3g}"
+
+
 def test_every_map_has_its_standard_deviation(qtbot, viewer, dock) -> None:
     atoms = dock.session.run.atoms
     tick(qtbot, dock.fields.deviation)
@@ -97,9 +118,7 @@ def test_every_map_has_its_standard_deviation(qtbot, viewer, dock) -> None:
     drawn, table = z1_sd[y, x], atoms.loc[dock.session.run.used, "z1_sd"].to_numpy()
     np.testing.assert_allclose(drawn[np.isfinite(drawn)], table[np.isfinite(drawn)], rtol=1e-5)
     dock.fields.map.setCurrentText("residual")
-    qtbot.waitUntil(
-        lambda: "No standard deviation is known" in dock.fields.map_note.text(), timeout=WAIT_MS
-    )
+    qtbot.waitUntil(lambda: "Noise alone gives 1 ±" in dock.fields.map_note.text(), timeout=WAIT_MS)
 
 
 def test_the_wheel_shows_directions_as_they_are_on_the_canvas(viewer, dock) -> None:
@@ -125,11 +144,13 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
     fields.reference.setCurrentIndex(1)
     layer = viewer.layers["made reference"]
     assert isinstance(layer, Shapes)
-    assert "Draw a rectangle" in dock.header.message.text()
+    qtbot.waitUntil(lambda: not control._reads.runner.busy, timeout=WAIT_MS)
+    assert "Draw a rectangle" in dock.header.message.text()  # until one is drawn
     mouse = Mouse(qtbot, viewer, viewer.layers["made"])
     with qtbot.waitSignal(control.read, timeout=WAIT_MS):
         mouse.drag((30, 30), (110, 90))
     qtbot.waitUntil(lambda: "reference region" in fields.note.text(), timeout=WAIT_MS)
+    assert "Draw a rectangle" not in dock.header.message.text()
     few = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
     qtbot.keyClick(fields.reference, Qt.Key.Key_Up)
     assert fields.reference.currentText() == "lattice of the whole image"
@@ -154,7 +175,13 @@ def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, m
     copied = QApplication.clipboard().mimeData()
     assert copied.hasImage()
     svg = bytes(copied.data("image/svg+xml")).decode()
-    for words in ("along y (pm)", "arrow (pm)", " nm<", "<polygon", "data:image/png"):
+    for words in (
+        "along y (pm)",
+        f"arrow (pm), {dock.fields.gain.value()}-fold",
+        " nm<",
+        "<polygon",
+        "data:image/png",
+    ):
         assert words in svg
     for kind, ending in (("PNG (*.png)", ".png"), ("TIFF with its scale (*.tif)", ".tif")):
         answer = (str(tmp_path / "figure"), kind)
@@ -180,8 +207,8 @@ def test_bars_on_the_canvas_and_the_atoms_follow_their_boxes(qtbot, viewer, dock
         assert bar.visible == there
     bar.visible = True
     assert fields.scale_bar.isChecked()
-    layer = shown_map(qtbot, viewer, dock, "along y", "pm")
     tick(qtbot, fields.canvas_bar)
+    layer = shown_map(qtbot, viewer, dock, "along y", "pm")
     assert layer.colorbar.visible
     title = viewer.canvas.overlays.text
     assert title.visible

@@ -41,10 +41,12 @@ def read(
     run: Run,
     wanted: dict[str, Any],
     region: NDArray[np.bool_] | None,
-    sublattice: NDArray[np.object_] | None,
-    pixel_size_nm: tuple[float, float] | None,
+    more: dict[str, Any],
 ) -> tuple[Run, Readout]:
-    """Work out vectors and scalars; a region (H, W) says which atoms are the reference."""
+    """Work out vectors and scalars; a region (H, W) says which atoms are the reference.
+
+    `wanted` are the arguments of `readout.Options`, `more` further ones of `readout.read_out`.
+    """
     from napari_shiftvae.core.readout import Options, read_out
 
     inside = None
@@ -52,9 +54,7 @@ def read(
         y, x = run.picks_yx.round().astype(int).T
         inside = region[y.clip(0, len(region) - 1), x.clip(0, region.shape[1] - 1)]
     options: Options = Options(**wanted)
-    return run, read_out(
-        run, options, inside=inside, sublattice=sublattice, pixel_size_nm=pixel_size_nm
-    )
+    return run, read_out(run, options, inside=inside, **more)
 
 
 def draw(run: Run, scalar: Scalar) -> tuple[Run, Scalar, NDArray[np.float32]]:

@@ -75,8 +75,14 @@ def group(
     separation_px: float | None,
     dark: bool,
     by: Sequence[Criterion],
+    *,
+    stay: bool = False,
 ) -> Generator[Step, None, Changed]:
-    """Sort the atoms of each frame into sublattices A, B, ..., from the strongest one on."""
+    """Sort the atoms of each frame into sublattices A, B, ..., from the strongest one on.
+
+    Where they are to `stay`, such as those of a run, whose layer they share, they are named where
+    they are, and what was measured for it is forgotten.
+    """
     from napari_shiftvae.core.sublattices import group_atoms
 
     measured = yield from _measured(image, picks, separation_px, dark)
@@ -88,7 +94,7 @@ def group(
         named = groups.label >= 0
         names[rows[named]] = [letter(number) for number in groups.label[named]]
         told = groups.reason
-    new = measured.with_measured(pd.DataFrame({SUBLATTICE: names}))
+    new = (picks if stay else measured).with_measured(pd.DataFrame({SUBLATTICE: names}))
     counts = ", ".join(f"{name} {int((names == name).sum())}" for name in new.sublattices)
     return Changed(picks=new, sentence=f"Sublattices by {told}: {counts or 'none'}.")
 

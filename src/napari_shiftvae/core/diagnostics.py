@@ -62,6 +62,23 @@ class Diagnostics:
         return replace(self, sentences=(*self.sentences, *sentences))
 
 
+def latent_in_words(
+    number: int, z: NDArray[np.float64], z_sd: NDArray[np.float64], information_nat: float
+) -> str:
+    """Say what a latent, ``z1`` being number 1, tells of the atoms (N,).
+
+    Examples
+    --------
+    >>> latent_in_words(1, np.array([-2.0, 2.0]), np.array([0.1, 0.1]), 2.7)
+    'z1 carries information: it varies by 20 times its standard deviation.'
+    """
+    if information_nat <= ACTIVE_NAT:
+        return f"z{number} carries nothing: fewer latents would do."
+    ratio = float(np.nanstd(z) / max(float(np.nanmedian(z_sd)), 1e-12))
+    times = f"{ratio:.{1 if ratio < 10 else 0}f}"
+    return f"z{number} carries information: it varies by {times} times its standard deviation."
+
+
 def diagnose(
     patches: Patches,
     fit: Fit,
@@ -95,10 +112,8 @@ def diagnose(
     reasons, counts = np.unique(patches.set_aside[patches.set_aside != ""], return_counts=True)
     set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))
     sentences = [
-        f"z{k} carries {nat:.2f} nat per atom."
-        if nat > ACTIVE_NAT
-        else f"z{k} carries nothing ({nat:.2f} nat): fewer latents would do."
-        for k, nat in enumerate(kl, start=1)
+        latent_in_words(k, z, sd, nat)
+        for k, (z, sd, nat) in enumerate(zip(reading.z.T, reading.z_sd.T, kl, strict=True), start=1)
     ]
     displaced = _explained(reading.z, reading.polar_yx_px)
     for k, (r2, by_displacement) in enumerate(zip(leakage, displaced, strict=True), start=1):

@@ -20,6 +20,7 @@ from napari_shiftvae.core.infer import content
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.runs import Run
 
+GAP_PX = 2  # between the pictures of a strip
 POPULATED = (2, 98)  # percentiles of a latent between which it is populated
 
 Pixels = NDArray[np.float32]
@@ -210,8 +211,10 @@ def save_strip(run: Run, name: str, steps: int, path: str | Path, given: str | N
     frames = [Image.fromarray(one.repeat(enlarge, 0).repeat(enlarge, 1)) for one in grey]
     try:
         if path.suffix.lower() == ".png":
-            strip = np.concatenate([np.asarray(frame) for frame in frames], axis=1)
-            Image.fromarray(strip).save(path)
+            pictures = [np.asarray(frame) for frame in frames]
+            gap = np.full((len(pictures[0]), GAP_PX), 255, dtype=np.uint8)
+            parts = [part for picture in pictures for part in (picture, gap)]
+            Image.fromarray(np.concatenate(parts[:-1], axis=1)).save(path)
         elif path.suffix.lower() == ".gif":
             there_and_back = frames[1:] + frames[-2::-1]
             frames[0].save(path, save_all=True, append_images=there_and_back, duration=80, loop=0)

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.lengths import PIXELS, Ruler
 
 __all__ = ["Polarisation", "against_cage", "against_neighbours", "decoded", "polar_deviation"]
 
@@ -52,7 +53,11 @@ class Polarisation:
 
 
 def decoded(
-    polar_yx_px: ArrayLike, sd_yx_px: ArrayLike = 0.0, shared_sd_yx_px: ArrayLike = 0.0
+    polar_yx_px: ArrayLike,
+    sd_yx_px: ArrayLike = 0.0,
+    shared_sd_yx_px: ArrayLike = 0.0,
+    *,
+    ruler: Ruler = PIXELS,
 ) -> Polarisation:
     """Central atom against the mean of its nearest neighbours, as the model has them.
 
@@ -66,6 +71,8 @@ def decoded(
         Its standard deviation [px].
     shared_sd_yx_px : (N, 2) array-like or float
         That of the part of the error which is the same for alike atoms [px].
+    ruler : Ruler
+        In which unit the sentence has lengths.
 
     Returns
     -------
@@ -84,10 +91,10 @@ def decoded(
     shared = shared[known & np.isfinite(shared).all(axis=1)]
     told = ""
     if len(shared):
-        y, x = np.median(shared, axis=0)
+        y, x = (ruler.number(each, 3) for each in np.median(shared, axis=0))
         told = (
             " The error that alike atoms share, which no mean over them makes smaller, has a "
-            f"standard deviation (y, x) of ({y:.3f}, {x:.3f}) px."
+            f"standard deviation (y, x) of ({y}, {x}) {ruler.unit}."
         )
     return Polarisation(
         yx_px=moved,
@@ -107,6 +114,7 @@ def against_cage(
     sublattice: ArrayLike | None = None,
     zero: Zero | NDArray[np.bool_] = "domains",
     sd_yx_px: ArrayLike = 0.0,
+    ruler: Ruler = PIXELS,
 ) -> Polarisation:
     """Central atom against the whole pattern around it, where `decoded` is not to be had.
 
@@ -135,6 +143,8 @@ def against_cage(
     sd_yx_px : (N, 2) array-like or float
         Standard deviation of atom minus cage [px]; the errors of the two are not independent, for
         both hold that of the shift: see `polar_deviation`.
+    ruler : Ruler
+        In which unit the sentence has lengths.
 
     Returns
     -------
@@ -167,9 +177,9 @@ def against_cage(
     for number, name in enumerate(names):
         mine = (kind == number) & np.isfinite(moved).all(axis=1)
         offset[number], how = _zero(moved, mine, zero, name)
-        y, x = offset[number]
+        y, x = (ruler.number(each, 3) for each in offset[number])
         if mine.any():
-            told.append(f"({y:.3f}, {x:.3f}) px{name}, {how}" if how else f"nothing{name}")
+            told.append(f"({y}, {x}) {ruler.unit}{name}, {how}" if how else f"nothing{name}")
     taken_off = "; ".join(told) or "nothing"
     return Polarisation(
         yx_px=moved - offset[kind],

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from napari_shiftvae.core.displacement import Displacement, from_neighbours, from_reference
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.lattice import Lattice, fit_lattice
+from napari_shiftvae.core.lengths import PIXELS, Ruler, Unit
 from napari_shiftvae.core.polarisation import (
     Polarisation,
     against_cage,
@@ -95,6 +96,7 @@ def read_out(
     inside: NDArray[np.bool_] | None = None,
     sublattice: NDArray[np.object_] | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
+    unit: Unit = "px",
 ) -> Readout:
     """Work out vectors and scalars at every atom.
 
@@ -110,6 +112,8 @@ def read_out(
     pixel_size_nm : tuple of float, optional
         Height and width (y, x) of a pixel; by default what the run knows. Only their ratio counts
         here: lengths, directions, shear and rotation are those of the sample.
+    unit : {"px", "pm", "nm", "angstrom"}
+        Of lengths in the sentences; pixels where their size is not known.
 
     Returns
     -------
@@ -122,8 +126,11 @@ def read_out(
     """
     positions, sd = _positions(run, options.position)
     reference, why = _reference(positions, _contrast(run, sublattice), inside)
-    square = _square(pixel_size_nm or run.image.pixel_size_nm)
-    found = replace(_vectors(run, options, reference, why, sublattice), square_yx=square)
+    pixel_size_nm = pixel_size_nm or run.image.pixel_size_nm
+    square, ruler = _square(pixel_size_nm), Ruler.of(unit, pixel_size_nm)
+    found = replace(
+        _vectors(run, options, reference, why, sublattice, ruler=ruler), square_yx=square
+    )
     sentences = [found.sentence]
     if options.trend is not None:
         trend = remove_trend(
@@ -131,6 +138,7 @@ def read_out(
             found.true_yx_px,
             options.trend,
             sd_yx_px=_known(found.true_sd_yx_px),
+            ruler=ruler,
         )
         found = replace(
             found,
@@ -227,6 +235,8 @@ def _vectors(
     reference: Reference | None,
     why: str,
     sublattice: NDArray[np.object_] | None,
+    *,
+    ruler: Ruler,
 ) -> VectorField:
     positions, sd = _positions(run, options.position)
     cage, _ = _positions(run, "whole pattern")
@@ -237,7 +247,7 @@ def _vectors(
             start_yx=run.picks_yx, yx_px=positions - run.picks_yx, sd_yx_px=sd, sentence=sentence
         )
     if options.vectors == "polar displacement in the cage":
-        found = polar_in_cage(run, sublattice)
+        found = polar_in_cage(run, sublattice, ruler)
         positions = cage
     elif options.vectors == "polar displacement between sublattices":
         found = _between(positions, sd, sublattice)
@@ -255,7 +265,9 @@ def _vectors(
     )
 
 
-def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Polarisation:
+def polar_in_cage(
+    run: Run, sublattice: NDArray[np.object_] | None = None, ruler: Ruler = PIXELS
+) -> Polarisation:
     """Central atoms in their cages: by geometry where most windows hold these whole.
 
     Parameters
@@ -264,6 +276,8 @@ def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Po
         Of N atoms.
     sublattice : (N,) array of str, optional
         Names of the atoms' sublattices, "" for none.
+    ruler : Ruler
+        In which unit the sentence has lengths.
 
     Returns
     -------
@@ -274,10 +288,10 @@ def polar_in_cage(run: Run, sublattice: NDArray[np.object_] | None = None) -> Po
     if known.sum() > 0.5 * np.isfinite(run.atom_yx).all(axis=1).sum():
         names = [f"polar_{axis}_shared_sd_px" for axis in "yx"]
         shared = run.atoms.reindex(columns=names).to_numpy(dtype=np.float64)
-        return decoded(polar, _polar_sd(run, sublattice), shared)
+        return decoded(polar, _polar_sd(run, sublattice), shared, ruler=ruler)
     sd = _known(_polar_sd(run, sublattice))
     cage, _ = _positions(run, "whole pattern")
-    found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd)
+    found = against_cage(run.atom_yx, cage, sublattice=sublattice, sd_yx_px=sd, ruler=ruler)
     why = (
         "The run is of an earlier version, whose zero is no property of the image."
         if "polar_y_px" not in run.atoms

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.figure import Arrows, Figure
-from napari_shiftvae.core.scalars import PER_NM, Scalar
+from napari_shiftvae.core.lengths import Ruler, Unit
+from napari_shiftvae.core.scalars import Scalar
 from napari_shiftvae.core.vector_field import VectorField
 
 __all__ = ["View", "figure_of", "longest_px"]
@@ -46,7 +46,7 @@ class View:
 
     title: str = ""
     pixel_size_nm: tuple[float, float] | None = None
-    unit: Literal["px", "pm", "nm", "angstrom"] = "px"
+    unit: Unit = "px"
     gain: float = 1.0
     colour: str = "length"
     rows: NDArray[np.int64] | None = None
@@ -134,17 +134,15 @@ def _arrows(
         inside = ((ends > -0.5) & (ends < np.array(shape) - 0.5)).all(axis=(0, 2))
     rows = np.flatnonzero(known & chosen & inside)
     made = Arrows(start_yx=start[rows], along_yx=field.yx_px[rows], gain=view.gain)
+    magnified = f", {view.gain:g}-fold" if view.gain != 1 else ""
     if view.colour == "angle":
-        return replace(made, values=field.angle_rad[rows], angles=True, bar="direction")
+        return replace(made, values=field.angle_rad[rows], angles=True, bar=f"direction{magnified}")
     if view.colour != "length":
         return replace(made, colour=view.colour.lstrip("#"))
-    unit, factor = "px", 1.0
-    if view.pixel_size_nm is not None and view.unit != "px":
-        unit = view.unit
-        factor = PER_NM[unit] * float(np.sqrt(np.prod(view.pixel_size_nm)))
+    ruler = Ruler.of(view.unit, view.pixel_size_nm)
     return replace(
         made,
-        values=factor * field.length_px[rows],
-        limits=(0.0, factor * longest_px(field)),
-        bar=f"arrow ({unit})",
+        values=ruler.per_px * field.length_px[rows],
+        limits=(0.0, ruler.per_px * longest_px(field)),
+        bar=f"arrow ({ruler.unit}){magnified}",
     )

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import pixel_maps
+from napari_shiftvae.core.lengths import PER_NM
 from napari_shiftvae.core.palettes import DIVERGING, VIRIDIS, limits_of
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.strain import Strain
 from napari_shiftvae.core.vector_field import VectorField
 
-__all__ = ["PER_NM", "Scalar", "drawn_maps", "of_strain", "of_table", "of_vectors"]
-
-PER_NM = {"pm": 1000.0, "nm": 1.0, "angstrom": 10.0}
+__all__ = ["Scalar", "drawn_maps", "of_strain", "of_table", "of_vectors"]
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +36,8 @@ class Scalar:
         Whether zero is the middle of its scale.
     smooth : bool
         Whether it may be interpolated from atom to atom, over sublattices.
+    note : str
+        What its values are to be compared with, for the user.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scalar:
     sd: Floats
     signed: bool
     smooth: bool
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -191,6 +193,32 @@ def of_table(run: Run) -> list[Scalar]:
             else np.full(len(run.atoms), np.nan)
             for each in (column, deviation)
         )
-        signed = column == "rotation_rad"
-        made.append(Scalar(name=name, unit=unit, values=values, sd=sd, signed=signed, smooth=False))
+        note = ""
+        if column == "residual":
+            note = f"Noise alone gives 1 ± {noise_of_residual(run.model.config.patch_size_px):.2g}."
+        made.append(
+            Scalar(
+                name=name,
+                unit=unit,
+                values=values,
+                sd=sd,
+                signed=column == "rotation_rad",
+                smooth=False,
+                note=note,
+            )
+        )
     return made
+
+
+def noise_of_residual(patch_size_px: int) -> float:
+    """Standard deviation of the residual of a patch that holds nothing but noise besides.
+
+    The root of the mean of n squares of standard normal numbers has a standard deviation of
+    ``1 / sqrt(2 n)``; noise that neighbouring pixels share makes it larger.
+
+    Examples
+    --------
+    >>> round(noise_of_residual(40), 4)
+    0.0177
+    """
+    return float(1 / np.sqrt(2) / patch_size_px)

@@ -15,7 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.computer import choose_device, peak_memory_mb, spare_one_core
-from napari_shiftvae.core.diagnostics import ACTIVE_NAT, Diagnostics, count_outliers
+from napari_shiftvae.core.diagnostics import (
+    ACTIVE_NAT,
+    Diagnostics,
+    count_outliers,
+    latent_in_words,
+)
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.images import checksum
@@ -319,10 +324,8 @@ def _diagnose(
     reasons, counts = np.unique(spectra.set_aside[spectra.set_aside != ""], return_counts=True)
     set_aside = dict(zip(reasons.tolist(), counts.tolist(), strict=True))
     sentences = [
-        f"z{k} carries {nat:.2f} nat per spectrum."
-        if nat > ACTIVE_NAT
-        else f"z{k} carries nothing ({nat:.2f} nat): fewer latents would do."
-        for k, nat in enumerate(kl, start=1)
+        latent_in_words(k, z, sd, nat)
+        for k, (z, sd, nat) in enumerate(zip(reading.z.T, reading.z_sd.T, kl, strict=True), start=1)
     ]
     if outliers:
         sentences.append(f"{outliers} spectra have a residual that stands out.")

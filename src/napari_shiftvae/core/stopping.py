@@ -104,18 +104,18 @@ class Ending:
         Examples
         --------
         >>> Ending(epochs=24, added=4, held_out=100, gain_nat=0.1, decided=True).sentence
-        'Training ended after 24 epochs, 4 more than the least: until 100 held-out patches gained \
-no more than 0.2 nat in 60 steps, twice running.'
+        'Training ended after 24 epochs, 4 more than the least: until 100 held-out patches were \
+described no better after 60 steps, twice running.'
         """
         more = f", {self.added} more than the least" if self.added else ", the least"
         ended = f"Training ended after {self.epochs} epochs{more}"
         gain = self.gain_nat or 0.0
         if gain > WORTH_NAT:
             return (
-                f"{ended}, though {self.held_out} held-out patches still gained {gain:.2g} nat in "
-                f"{CHECK_EVERY} steps: more epochs may help."
+                f"{ended}, though {self.held_out} held-out patches were still described better "
+                f"after {CHECK_EVERY} steps: more epochs may help."
             )
         return (
             f"{ended}: {'until' if self.added else 'halfway,'} {self.held_out} held-out patches "
-            f"gained no more than {WORTH_NAT:g} nat in {CHECK_EVERY} steps, twice running."
+            f"were described no better after {CHECK_EVERY} steps, twice running."
         )

@@ -149,9 +149,13 @@ def strain(
         neighbours=np.where(enough, there[:, :-1].sum(axis=1), around.count),
         position_sd_px=float(np.sqrt(np.mean(sd[enough] ** 2))) if enough.any() else float("nan"),
         sentence=(
-            f"Small strain, from {reference.sentence}; {none} of {found.sum()} atoms "
-            f"{'has' if none == 1 else 'have'} fewer than {FEWEST_NEIGHBOURS} neighbours and no "
-            "strain."
+            f"Small strain, from {reference.sentence}"
+            + (
+                f"; {none} of {found.sum()} atoms {'has' if none == 1 else 'have'} fewer than "
+                f"{FEWEST_NEIGHBOURS} neighbours and no strain."
+                if none
+                else "."
+            )
         ),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.errors import InputError
+from napari_shiftvae.core.lengths import PIXELS, Ruler, with_deviation
 
 __all__ = ["Trend", "remove_trend"]
 
@@ -60,6 +61,7 @@ def remove_trend(
     *,
     sd_yx_px: ArrayLike = 0.0,
     band_px: float | None = None,
+    ruler: Ruler = PIXELS,
 ) -> Trend:
     """Take a trend off displacements, robustly.
 
@@ -82,6 +84,8 @@ def remove_trend(
     band_px : float, optional
         Height of the bands over which "rows" are averaged [px]: at least the distance of rows of
         atoms. By default such that 15 atoms lie in each.
+    ruler : Ruler
+        In which unit the sentence has lengths.
 
     Returns
     -------
@@ -99,7 +103,7 @@ def remove_trend(
     >>> moved[8] = 7.0  # a defect
     >>> found = remove_trend(positions, moved, "affine")
     >>> found.sentence.split(", stretch")[0]
-    'Removed: shift (0.3000 ± 0.0000, -1.2000 ± 0.0000) px (y, x)'
+    'Removed: shift (0.300000 ± 0.000000, -1.200000 ± 0.000000) px (y, x)'
     >>> found.yx_px[8].round(2)
     array([6.7 , 8.25])
     """
@@ -125,7 +129,7 @@ def remove_trend(
         band = _band(positions[valid], band_px)
         removed[valid], removed_sd[valid] = _rows(positions[valid], moved[valid], band)
         shift = removed[valid].mean(axis=0)
-        sentence = _rows_in_words(removed[valid], removed_sd[valid], shift, band)
+        sentence = _rows_in_words(removed[valid], removed_sd[valid], shift, band, ruler)
     else:
         design = _design(positions - middle, kind)  # (N, 2, P)
         solution, covariance = _robust(design[valid], moved[valid])
@@ -133,7 +137,7 @@ def remove_trend(
         removed_sd = np.sqrt(np.einsum("nip,pq,niq->ni", design, covariance, design))
         shift = solution[:2]
         gradient = np.moveaxis(_design(np.eye(2), kind) @ solution - shift, 0, 1)
-        sentence = _in_words(solution, covariance, kind)
+        sentence = _in_words(solution, covariance, kind, ruler)
     return Trend(
         yx_px=moved - removed,
         sd_yx_px=np.where(np.isfinite(moved), np.hypot(np.asarray(sd_yx_px), removed_sd), np.nan),
@@ -224,17 +228,15 @@ AFFINE = {
 TURN = {"affine": AFFINE["rotation"], "rigid": np.array([0, 0, 1.0])}
 
 
-def _in_words(solution: Floats, covariance: Floats, kind: Kind) -> str:
+def _in_words(solution: Floats, covariance: Floats, kind: Kind, ruler: Ruler) -> str:
     """Tell the parameters (P,) of a trend by their covariance (P, P)."""
 
     def given(by: Floats, factor: float = 1.0) -> str:
-        value = factor * float(by @ solution)
-        sd = factor * max(float(by @ covariance @ by), 0.0) ** 0.5
-        digits = 2 if sd > 0.005 else 4
-        return f"{round(value, digits) + 0.0:.{digits}f} ± {sd:.{digits}f}"
+        variance = max(float(by @ covariance @ by), 0.0)
+        return with_deviation(factor * float(by @ solution), factor * variance**0.5)
 
     y, x = np.eye(len(solution))[:2]
-    said = [f"shift ({given(y)}, {given(x)}) px (y, x)"]
+    said = [f"shift ({given(y, ruler.per_px)}, {given(x, ruler.per_px)}) {ruler.unit} (y, x)"]
     if kind == "affine":
         exx, eyy, exy = (f"{name} ({given(AFFINE[name], 100)}) %" for name in ("exx", "eyy", "exy"))
         said.append(f"stretch {exx}, {eyy}, shear {exy}")
@@ -243,11 +245,14 @@ def _in_words(solution: Floats, covariance: Floats, kind: Kind) -> str:
     return f"Removed: {', '.join(said)}."
 
 
-def _rows_in_words(removed: Floats, sd: Floats, shift: Floats, band_px: float) -> str:
-    high, low = removed.max(axis=0), removed.min(axis=0)
+def _rows_in_words(removed: Floats, sd: Floats, shift: Floats, band_px: float, ruler: Ruler) -> str:
+    mean, low, high = (
+        [ruler.number(each) for each in both]
+        for both in (shift, removed.min(axis=0), removed.max(axis=0))
+    )
     return (
-        f"Removed: what rows have in common, averaged over bands of {band_px:.1f} px: "
-        f"shift ({shift[0]:.2f}, {shift[1]:.2f}) px (y, x) on average, from {low[0]:.2f} to "
-        f"{high[0]:.2f} px along y and from {low[1]:.2f} to {high[1]:.2f} px along x, each band "
-        f"known to ±{float(np.median(sd)):.2f} px."
-    ).replace("-0.00", "0.00")
+        f"Removed: what rows have in common, averaged over bands of {ruler.number(band_px, 1)} "
+        f"{ruler.unit}: shift ({mean[0]}, {mean[1]}) {ruler.unit} (y, x) on average, from {low[0]} "
+        f"to {high[0]} {ruler.unit} along y and from {low[1]} to {high[1]} {ruler.unit} along x, "
+        f"each band known to ±{ruler.number(float(np.median(sd)))} {ruler.unit}."
+    )

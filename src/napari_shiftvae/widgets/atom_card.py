@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_shiftvae.core.manifold import AtomView
 
-SIDE_PX = 108
+SIDE_PX = 100
 RESIDUAL_SD = 4.0
 TITLES = ("patch", "model", f"residual ± {RESIDUAL_SD:.0f} s.d.")
 DRAGGED_TITLES = ("nearest atom", "decoded", "")

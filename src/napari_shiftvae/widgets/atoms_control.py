@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -185,7 +186,10 @@ class AtomsControl(QObject):
         if not by:
             self._refuse("Tick what tells the sublattices apart: place, intensity or shape.")
             return
-        self._measure("Grouping atoms", self._on_changed, measure_jobs.group, by)
+        run, picks = self._session.run, self._session.picks
+        stay = run is not None and np.array_equal(run.picks_yx, picks.positions_yx)
+        job = partial(measure_jobs.group, by=by, stay=stay)
+        self._measure("Grouping atoms", self._on_changed, job)
 
     def _on_beneath(self) -> None:
         self._measure("Looking beneath the atoms", self._on_changed, measure_jobs.beneath)

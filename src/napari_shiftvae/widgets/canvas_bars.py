@@ -30,7 +30,8 @@ class CanvasBars(QObject):
         self._panel = panel
         self._overlays = viewer.canvas.overlays
         self._layer: Image | None = None
-        self._title = self._written = ""
+        self._title = ""
+        self._written: str | None = None  # text that is on the canvas
         self._before: Any = None  # where the text was
         panel.scale_bar.toggled.connect(self._on_scale_bar)
         panel.canvas_bar.toggled.connect(self._show)
@@ -58,7 +59,7 @@ class CanvasBars(QObject):
         if self._layer is not None:
             self._layer.colorbar.visible = shown
         text = self._overlays.text
-        mine = bool(self._written) and text.text == self._written
+        mine = self._written is not None and text.text == self._written
         if shown and (mine or not text.visible):
             if not mine:
                 self._before = text.position
@@ -66,7 +67,7 @@ class CanvasBars(QObject):
             text.visible, self._written = True, self._title
         elif mine and not shown:
             text.text, text.position, text.visible = "", self._before, False
-            self._written = ""
+            self._written = None
 
     def _follow_scale_bar(self, _: object = None) -> None:
         self._panel.scale_bar.setChecked(self._overlays.scale_bar.visible)

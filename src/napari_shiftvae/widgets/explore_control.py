@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.explore_panel import ExplorePanel
 
+NEAR_PX = 80  # size on the canvas of the patch of an atom that is looked at from near
 HINT = "Point at a dot, or at an atom in the image."
 
 
@@ -170,20 +171,30 @@ class ExploreControl(QObject):
         if on:
             self._session.say("Draw around atoms in the image; Shift adds to the selection.")
 
-    def _go_to(self, row: int) -> None:
-        """Put an atom into the middle of the canvas."""
+    def _go_to(self, row: int, *, near: bool = False) -> None:
+        """Put an atom into the middle of the canvas; near: so that its patch can be seen there."""
         layer = self._atoms_layer()
         if layer is None:
             return
         self._on_picked(np.array([row]), False)
-        world = layer.data_to_world(layer.data[row])
+        camera, place = self._viewer.scene.camera, layer.data[row]
+        middle = self._in_view(layer, place)
+        camera.center = (0.0, *middle)
+        run = self._session.run
+        if near and run is not None:
+            corner = np.array(place, dtype=float)
+            corner[-2:] += run.model.config.patch_size_px / np.sqrt(2)
+            size = np.linalg.norm(self._in_view(layer, corner) - middle)
+            camera.zoom = max(camera.zoom, NEAR_PX / size)
+
+    def _in_view(self, layer: Points, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Place (y, x) of a point of a layer in the world that the camera sees."""
+        world = layer.data_to_world(place)[-2:]
         units = self._viewer.layers.units
-        if units is not None:
-            world = [
-                place * float((1 * own).to(shown).magnitude)
-                for place, own, shown in zip(world, layer.units, units[-layer.ndim :], strict=True)
-            ]
-        self._viewer.scene.camera.center = (0.0, *world[-2:])
+        if units is None:
+            return np.array(world)
+        pairs = zip(world, layer.units[-2:], units[-2:], strict=True)
+        return np.array([one * float((1 * own).to(shown).magnitude) for one, own, shown in pairs])
 
     def _step_outliers(self, step: int) -> None:
         run = self._session.run
@@ -195,7 +206,7 @@ class ExploreControl(QObject):
         self._outlier = max(0, self._outlier + step) if self._outlier >= 0 else 0
         self._outlier %= len(order)
         row = int(order[self._outlier])
-        self._go_to(row)
+        self._go_to(row, near=True)
         stand_out = run.diagnostics.outliers
         self._session.say(
             f"Atom {row}, number {self._outlier + 1} of {len(order)} by residual: "

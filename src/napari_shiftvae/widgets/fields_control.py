@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
+    from napari_shiftvae.core.lengths import Unit
     from napari_shiftvae.core.readout import Readout
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.scalars import Scalar
@@ -148,7 +149,12 @@ class FieldsControl(QObject):
             show_warning(str(error))
             return
         self._names = self._named(run)
-        self._reads.ask(run, self._wanted(), inside, self._names, self._pixel_size_nm)
+        more = {
+            "sublattice": self._names,
+            "pixel_size_nm": self._pixel_size_nm,
+            "unit": self._panel.unit.currentText(),
+        }
+        self._reads.ask(run, self._wanted(), inside, more)
 
     def _on_drawing(self) -> None:
         self._told = True
@@ -204,7 +210,8 @@ class FieldsControl(QObject):
         if self._wrong:
             self._wrong = False
             self._panel.arrows.setChecked(self._shown_before)
-        if self._told:
+        layer = self._references.layer
+        if self._told and (layer is None or len(layer.data)):  # else the user is still to draw
             self._told = False
             self._session.say(readout.sentences[0])
         self._readout = readout
@@ -225,6 +232,8 @@ class FieldsControl(QObject):
         if not self._wrong:  # arrows of something else than what is chosen would mislead
             self._shown_before = self._panel.arrows.isChecked()
             self._panel.arrows.setChecked(False)
+            self._panel.arrow_bar.hide()
+            self._panel.wheel.hide()
         self._wrong = self._told = True
         self._panel.note.setText(sentence)
         self._session.say(sentence, wrong=True)
@@ -280,12 +289,13 @@ class FieldsControl(QObject):
         panel.deviation.setEnabled(panel.map.currentText() != NO_MAP)
         if scalar is None:
             return
-        limits = scalar.limits
-        if self._followed is not None and self._followed.visible:
-            limits = tuple(self._followed.contrast_limits)
+        drawn = self._overlay.runs.map_of(run, scalar.name)
+        if drawn is None or drawn is not self._followed:
+            return  # its bars come with the map, which is being drawn
+        limits = tuple(drawn.contrast_limits) if drawn.visible else scalar.limits
         self._bars.entitle(scalar.label)
         panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
-        said = [_deviation_in_words(scalar, wanted=panel.deviation.isChecked())]
+        said = [scalar.note or _deviation_in_words(scalar, wanted=panel.deviation.isChecked())]
         said += [readout.sentences[-1]] * (panel.map.currentText() in STRAIN)
         panel.map_note.setText("\n".join(filter(None, said)))
         panel.map_note.setVisible(bool(panel.map_note.text()))
@@ -296,11 +306,11 @@ class FieldsControl(QObject):
     def _given(self, scalar: Scalar) -> Scalar:
         return scalar.given_in(self._panel.unit.currentText(), self._pixel_nm)
 
-    def _factor(self, unit: str) -> float:
+    def _factor(self, unit: Unit) -> float:
         """Lengths in a unit for one in pixels."""
-        from napari_shiftvae.core.scalars import PER_NM
+        from napari_shiftvae.core.lengths import Ruler
 
-        return 1.0 if unit == "px" or self._pixel_nm is None else PER_NM[unit] * self._pixel_nm
+        return Ruler.of(unit, self._pixel_size_nm).per_px
 
     def _follow(self, layer: Image | None) -> None:
         """Let the colour bars be those of a map."""
@@ -394,7 +404,7 @@ def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:
     """Tell the standard deviation of a map, or that there is none where it is wanted."""
     if np.isfinite(scalar.sd).any():
         sd = f"{np.nanmedian(scalar.sd):.2g} {scalar.unit}".rstrip()
-        return f"Standard deviation of an atom: {sd}, the median"
+        return f"Standard deviation of an atom: {sd} (median)"
     if wanted and not scalar.name.endswith("s.d."):
         return f"No standard deviation is known of '{scalar.name}'."
     return ""

@@ -97,7 +97,7 @@ class FieldsPanel(QWidget):
         )
         self._lay_out()
         self.content.hide()
-        for one in (self.vectors, self.position, self.trend):
+        for one in (self.vectors, self.position, self.trend, self.unit):
             one.currentTextChanged.connect(self._on_asked)
         # who chooses arrows wants to see them
         self.vectors.activated.connect(lambda _: self.arrows.setChecked(True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 GRID_SIDE = 9
 STEPS_SHOWN, STEPS_SAVED = 9, 15
-PICTURES = "PNG strip (*.png);;GIF animation (*.gif)"
+PICTURES = {"PNG strip (*.png)": ".png", "GIF animation (*.gif)": ".gif"}
 
 
 class LatentControl(QObject):
@@ -106,10 +107,10 @@ class LatentControl(QObject):
     def _show_strip(self, name: str) -> None:
         run = self._session.run
         if run is not None and name:
-            from napari_shiftvae.core.manifold import traverse
+            from napari_shiftvae.core.manifold import populated, traverse
 
             patterns = traverse(run, name, STEPS_SHOWN, self._given())
-            self._panel.patterns.show_strip(patterns)
+            self._panel.patterns.show_strip(patterns, name, populated(run, name, STEPS_SHOWN))
 
     def _on_axes(self) -> None:
         self._panel.drag.setChecked(False)
@@ -166,11 +167,16 @@ class LatentControl(QObject):
         run, name = self._session.run, self._panel.patterns.along.currentText()
         if run is None or not name:
             return
-        path, _ = QFileDialog.getSaveFileName(
-            self._panel.window(), "Save traverse", f"{run.image.name} {name}.png", PICTURES
+        path, kind = QFileDialog.getSaveFileName(
+            self._panel.window(),
+            "Save traverse",
+            f"{run.image.name} {name}.png",
+            ";;".join(PICTURES),
         )
         if not path:
             return
+        if not Path(path).suffix:
+            path += PICTURES.get(kind, ".png")
         from napari_shiftvae.core.manifold import save_strip
 
         try:

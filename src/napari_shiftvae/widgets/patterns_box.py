@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WIDTH_PX = 332  # the dock's, less its margins and its scroll bar
 HIGHEST_PX = 260
+GAP = 2  # pixels of the patterns between them
 EMPTY = 0.3  # opacity of patterns that no atom looks like
 
 
@@ -38,8 +39,9 @@ class Tiles(QLabel):
         low, high = float(patterns.min()), float(patterns.max())
         grey = (patterns - low) / max(high - low, 1e-12)
         opacity = np.broadcast_to(strength[:, :, None, None], patterns.shape)
-        both = np.stack([grey, opacity], axis=-1).swapaxes(1, 2)
-        both = both.reshape(rows * size, columns * size, 2)
+        both = np.stack([grey, opacity], axis=-1)
+        both = np.pad(both, ((0, 0), (0, 0), (GAP, 0), (GAP, 0), (0, 0)))  # clear, to part them
+        both = both.swapaxes(1, 2).reshape(rows * (size + GAP), columns * (size + GAP), 2)
         self.pixels = (both * 255).astype(np.uint8)
         picture = np.ascontiguousarray(self.pixels[..., [0, 0, 0, 1]])
         height, width = picture.shape[:2]
@@ -69,6 +71,7 @@ class PatternsBox(QWidget):
             "are zero. Faint patterns are those that no atom is near to."
         )
         self.along = choice([], "Latent that changes from left to right; the others are zero.")
+        self.strip_note = label()
         self.strip = Tiles("Decoded patterns from the 2nd to the 98th percentile of the latent.")
         self.save = button("Save …", "Save the traverse as a strip (PNG) or an animation (GIF).")
         self.given = choice(
@@ -89,6 +92,7 @@ class PatternsBox(QWidget):
         column.addWidget(self.grid)
         column.addLayout(line)
         column.addWidget(self.strip)
+        column.addWidget(self.strip_note)
         self.along.currentTextChanged.connect(self._on_along)
         self.given.currentTextChanged.connect(self.given_changed)
         self.save.clicked.connect(self.save_asked)
@@ -114,9 +118,12 @@ class PatternsBox(QWidget):
         self.note.setText(f"{said}; faint where no atom is.")
         self.grid.show_tiles(grid.patterns, np.where(grid.atoms > 0, 1.0, EMPTY))
 
-    def show_strip(self, patterns: NDArray[np.float32]) -> None:
-        """Show patterns (n, P, P) along one latent."""
+    def show_strip(
+        self, patterns: NDArray[np.float32], name: str, steps: NDArray[np.float64]
+    ) -> None:
+        """Show patterns (n, P, P) at steps (n,) along one latent."""
         self.strip.show_tiles(patterns[None], np.ones((1, len(patterns))))
+        self.strip_note.setText(f"{name} from {_short(steps[0])} to {_short(steps[-1])}")
 
     def _on_along(self, name: str) -> None:
         if name:

@@ -77,7 +77,10 @@ class Results(QObject):
         if self._session.run is run:
             self._panel.map.setCurrentText(NO_MAP)  # which would lie over the reconstruction
             self._overlay.runs.add_reconstruction(run, self._overlay.image, drawn)
-            self._session.say("Added the reconstruction and the residual as layers.")
+            self._session.say(
+                "Added the reconstruction and, hidden, the residual: in noise s.d., green where "
+                "the image is brighter than the model, pink where darker, up to ± 5."
+            )
 
     # -- files ---------------------------------------------------------------------------------
 
