@@ -39,7 +39,7 @@ STAGES = (
     *("idle", "find", "train", "refine", "fields", "results"),
     *(f"{ENCODE}{stage}" for stage in ("find", "refine", "fields", "results")),
 )
-STOPS = 5
+STOPS = 12
 MANY_EPOCHS = 100_000
 
 
@@ -140,16 +140,23 @@ def train_in_window(widget: ShiftVAEWidget) -> list[TrainReport]:
     return reports
 
 
-def seconds_to_stop(widget: ShiftVAEWidget) -> tuple[float, float]:
-    """Press Stop in mid-training: seconds until the dock says so, and until training has ended."""
+def seconds_to_stop(widget: ShiftVAEWidget, after_ms: int) -> tuple[float, float]:
+    """Press Stop in mid-training: seconds until the dock says so, and until training has ended.
+
+    It is pressed some time after a report: at once, the training would have heard of it first.
+    """
     loop = QEventLoop()
     times: dict[str, float] = {}
 
+    def press() -> None:
+        times["pressed"] = time.perf_counter()
+        widget.train.stop.click()
+        times["said"] = time.perf_counter()
+
     def at_progress(progress: Progress) -> None:
-        if progress.report is not None and progress.report.step > 20 and "pressed" not in times:
-            times["pressed"] = time.perf_counter()
-            widget.train.stop.click()
-            times["said"] = time.perf_counter()
+        if progress.report is not None and progress.report.step > 20 and "begun" not in times:
+            times["begun"] = time.perf_counter()
+            QTimer.singleShot(after_ms, press)
         elif progress.stage == "refine" and "ended" not in times:
             times["ended"] = time.perf_counter()
             widget.training.cancel()
@@ -283,7 +290,8 @@ def measure(
         (0.0, "while a checkpoint is being written"),
     ):
         checkpoint.autosaved.__kwdefaults__["every_s"] = every_s
-        said, ended = zip(*(seconds_to_stop(widget) for _ in range(STOPS)), strict=True)
+        moments = np.random.default_rng(0).integers(0, 500, STOPS).tolist()
+        said, ended = zip(*(seconds_to_stop(widget, one) for one in moments), strict=True)
         print(
             f"  Stop, pressed {STOPS} times {when}: the dock answers after {1e3 * max(said):.0f} "
             f"ms at most, training has ended after {1e3 * max(ended):.0f} ms."

@@ -1,5 +1,6 @@
 """Memory that runs out, numbers that are none, defects: in the training of a real dock."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -52,6 +53,30 @@ def test_what_is_told_does_not_depend_on_filters_of_warnings(qtbot) -> None:
         runner.start("telling", job)
     assert sentences == ["Memory ran out."]
     assert results == ["result"]
+
+
+def test_jobs_at_once_put_back_the_filters_of_warnings(qtbot) -> None:
+    begun, may_end = {}, {}
+
+    def job(name: str) -> str:
+        begun[name].set()
+        may_end[name].wait(WAIT_MS / 1e3)
+        warnings.warn("Of a library, to nobody.", stacklevel=1)
+        return name
+
+    before = warnings.showwarning, list(warnings.filters)
+    parent, results = QObject(), []
+    runners = {name: Runner(parent) for name in ("first", "second")}
+    for name, runner in runners.items():
+        begun[name], may_end[name] = threading.Event(), threading.Event()
+        runner.succeeded.connect(results.append)
+        runner.start(name, job, name)
+        assert begun[name].wait(WAIT_MS / 1e3)
+    for name, runner in runners.items():
+        with qtbot.waitSignal(runner.ended, timeout=WAIT_MS):
+            may_end[name].set()
+    assert results == ["first", "second"]
+    assert (warnings.showwarning, warnings.filters) == before
 
 
 def test_memory_that_never_suffices_is_one_sentence(qtbot, viewer, dock, in_step) -> None:

@@ -267,12 +267,12 @@ def test_earlier_run_stays_in_view_where_another_is_of_some_atoms(run: Run, some
     overlay.choose(viewer.add_image(np.zeros(run.image.shape), name="made"))
     picks = Picks.of(run.picks_yx, by_hand=False)
     session.change_picks(picks)
-    overlay.begin(picks)
-    list(overlay.end(run))
+    overlay.at_work.begin(picks)
+    list(overlay.at_work.end(run))
     first = overlay.atoms
     assert first is not None
-    overlay.begin(Picks.of(run.picks_yx[:9], by_hand=False) if some else picks)
-    list(overlay.end(run))
+    overlay.at_work.begin(Picks.of(run.picks_yx[:9], by_hand=False) if some else picks)
+    list(overlay.at_work.end(run))
     assert len(overlay.runs.of_run(run, Points)) == 2
     assert first.visible == some
     assert (overlay.atoms is first) == some

@@ -80,7 +80,7 @@ def test_clicks_and_a_run_as_code(qtbot, viewer, dock, tmp_path) -> None:
     hole = found[20] + (found[21] - found[20]) / 2
     Mouse(qtbot, viewer, viewer.layers["film"]).click(hole)
     qtbot.waitUntil(lambda: len(dock.session.picks) == len(found) + 1, timeout=WAIT_MS)
-    dock.overlay.select([30])
+    dock.overlay.picks.select([30])
     dock.pick_tool.delete_selected()
     dock.tabs.setCurrentIndex(1)
     press(qtbot, dock.train.run)

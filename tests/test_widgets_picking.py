@@ -85,7 +85,7 @@ def test_click_on_an_atom_selects_it_for_deletion(mouse, dock) -> None:
     mouse.click((30, 40))
     mouse.click((60, 90))
     mouse.click((30, 40))
-    assert dock.overlay.selected() == [0]
+    assert dock.overlay.picks.selected() == [0]
     dock.atoms.delete.click()
     assert len(picks(dock)) == 1
     assert picks(dock)[0] == near((60, 90))
@@ -137,11 +137,11 @@ def test_the_lasso_selects_what_it_goes_around(viewer, mouse, dock) -> None:
     dock.atoms.lasso.setChecked(True)
     assert not dock.atoms.edit.isChecked()
     mouse.draw(around((33, 42), 12))
-    assert dock.overlay.selected() == [0, 1]
+    assert dock.overlay.picks.selected() == [0, 1]
     assert viewer.scene.camera.center == before  # drawing does not pan
     assert "lasso" not in viewer.layers  # the line goes when it is done
     mouse.draw(around((60, 90), 8), Qt.KeyboardModifier.ShiftModifier)
-    assert dock.overlay.selected() == [0, 1, 2]
+    assert dock.overlay.picks.selected() == [0, 1, 2]
     mouse.draw(around((33, 42), 12))
     dock.atoms.delete.click()
     assert picks(dock)[0] == near((60, 90))

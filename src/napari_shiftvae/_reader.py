@@ -97,7 +97,7 @@ def read_runs(path: str | Sequence[str]) -> "list[LayerDataTuple]":
     """
     from napari_shiftvae.core.runfile import holds_spectra, load_run, load_spectra
     from napari_shiftvae.layers import run_to_layer_data
-    from napari_shiftvae.run_layers import spectra_layers
+    from napari_shiftvae.spectra_layers import spectra_layers
 
     layers: list[LayerDataTuple] = []
     for one in _as_list(path):

@@ -67,7 +67,7 @@ class PatchSquare:
     def _centre(self, image: Image) -> NDArray[np.float64]:
         middle = (np.array(image.data.shape) - 1) / 2
         positions = self._session.picks.positions_yx
-        chosen = [row for row in self._overlay.selected() if row < len(positions)]
+        chosen = [row for row in self._overlay.picks.selected() if row < len(positions)]
         if chosen:
             return positions[chosen[-1]]
         if len(positions):

@@ -116,8 +116,8 @@ class PickTool:
         inside = lasso.around(picks.positions_yx) & (picks.t == lasso.frame)
         rows = set(np.flatnonzero(inside).tolist())
         if "Shift" in event.modifiers:
-            rows |= set(self._overlay.selected())
-        self._overlay.select(rows)
+            rows |= set(self._overlay.picks.selected())
+        self._overlay.picks.select(rows)
         self._session.say(f"{len(rows)} atom{'' if len(rows) == 1 else 's'} selected.")
 
     def _place(self, event: Any) -> NDArray[np.float64]:
@@ -145,7 +145,7 @@ class PickTool:
 
     def delete_selected(self) -> None:
         """Delete the picks that are selected in the atoms layer."""
-        rows = self._overlay.selected()
+        rows = self._overlay.picks.selected()
         if rows:
             self._session.change_picks(self._session.picks.without(rows))
         else:

@@ -14,11 +14,11 @@ from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.colouring import colouring
-from napari_shiftvae.core.palettes import DIVERGING
 from napari_shiftvae.field_layers import Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.looks import Looks
 from napari_shiftvae.placement import plane
+from napari_shiftvae.spectra_layers import spectra_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,10 @@ class RunLayers:
         self.inserting = False  # a layer that is inserted now was made here
         self.showing = False  # maps that are shown or hidden now are so from here
         self._looks = Looks()
+
+    def holds(self, layer: Layer | None) -> bool:
+        """Whether there is a layer and it is in the viewer."""
+        return layer is not None and layer in self._viewer.layers
 
     def of_run(self, run: Run, kind: type[Layer] = Layer) -> list[Layer]:
         """Layers of a finished run that are still there, of one kind."""
@@ -298,7 +302,7 @@ class RunLayers:
 
     def remove(self, layer: Layer) -> None:
         """Remove a layer if it is still there."""
-        if layer in self._viewer.layers:
+        if self.holds(layer):
             self._viewer.layers.remove(layer)
 
     def above(self, layer: Layer) -> Layer | None:
@@ -316,23 +320,3 @@ def hidden(data: LayerDataTuple) -> LayerDataTuple:
     """Data of a layer that is not visible at first, whatever it is to be in the end."""
     values, kwargs, kind = data
     return values, {**kwargs, "visible": False}, kind
-
-
-def spectra_layers(run: SpectraRun, name: str, place: Mapping[str, Any]) -> list[LayerDataTuple]:
-    """Maps of an analysis of spectra as Image layers, of which the first is visible."""
-    unit = run.image.axis_unit
-    signed_colormap = to_layers.as_colormap("signed", DIVERGING)
-    made = []
-    for number, (column, values) in enumerate(run.maps.items()):
-        title = f"{column} ({unit})" if unit and column == "shift" else column
-        signed = column == "shift"
-        size = float(np.nanpercentile(np.abs(values), 99)) or 1.0
-        look = {
-            "name": f"{name} {title}",
-            "colormap": signed_colormap if signed else to_layers.LATENT_COLORMAP,
-            "contrast_limits": (-size, size) if signed else to_layers.latent_limits(values),
-            "visible": number == 0,
-            "metadata": {RUN: run, "latent": column},
-        }
-        made.append((values, {**look, **place}, "image"))
-    return made

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.similar import Similar
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.picking import PickTool
+    from napari_shiftvae.settings import FindSettings
     from napari_shiftvae.widgets.atoms_panel import AtomsPanel
 
 CSV = "Comma-separated values (*.csv)"
@@ -121,6 +122,11 @@ class AtomsControl(QObject):
         for event in (layers.events.inserted, layers.events.removed):
             event.disconnect(self._show_regions)
 
+    @property
+    def settings(self) -> FindSettings:
+        """How atoms are to be found."""
+        return self._panel.form.value()
+
     # -- find ----------------------------------------------------------------------------------
 
     def _on_find(self) -> None:
@@ -200,7 +206,7 @@ class AtomsControl(QObject):
 
     def _on_fitted_lattice(self, found: measure_jobs.OnLattice) -> None:
         self._session.change_picks(found.picks)
-        self._overlay.show_vacancies(found.vacancies_yx, found.frame)
+        self._overlay.picks.show_vacancies(found.vacancies_yx, found.frame)
         self._panel.lattice_note.setText(found.sentence)
         self._session.say(found.sentence)
 
@@ -259,7 +265,7 @@ class AtomsControl(QObject):
         if image is None:
             return
         frame = self._overlay.frame
-        rows = [row for row in self._overlay.selected() if picks.t[row] == frame]
+        rows = [row for row in self._overlay.picks.selected() if picks.t[row] == frame]
         if not rows:
             self._refuse(
                 "No atom is selected: switch on 'Edit with the mouse' and click one, or draw a "
@@ -312,7 +318,7 @@ class AtomsControl(QObject):
         self._pick_tool.lasso = on
 
     def _on_assign(self) -> None:
-        rows, picks = self._overlay.selected(), self._session.picks
+        rows, picks = self._overlay.picks.selected(), self._session.picks
         if not rows:
             self._refuse("No atom is selected: click one, or draw a lasso around some.")
             return

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_warning
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
@@ -34,8 +33,9 @@ from napari_shiftvae.widgets.fields_panel import FieldsPanel
 from napari_shiftvae.widgets.header import Header
 from napari_shiftvae.widgets.model_control import ModelControl
 from napari_shiftvae.widgets.notice import Notice
+from napari_shiftvae.widgets.patch_survey import PatchSurvey
 from napari_shiftvae.widgets.restoring import Restoring
-from napari_shiftvae.widgets.runs_folder import chosen_folder
+from napari_shiftvae.widgets.run_control import RunControl
 from napari_shiftvae.widgets.spectra_control import SpectraControl
 from napari_shiftvae.widgets.stack_control import StackControl
 from napari_shiftvae.widgets.train_panel import TrainPanel
@@ -49,12 +49,10 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.core.progress import Progress
     from napari_shiftvae.core.runs import Run
 
 WIDTH_PX = 380
 READY = "Ready: Quick run does everything, or go through the tabs."
-COUNT_AFTER_MS = 80  # picks that change faster are counted once
 TRAIN_TAB, EXPLORE_TAB = 1, 2
 UNDO_KEYS, REDO_KEYS = "Control-Z", "Control-Shift-Z"
 
@@ -70,12 +68,6 @@ class ShiftVAEWidget(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._image_layer: Image | None = None
-        self._patch_size_px: int | None = None
-        self._aside: Counter[str] = Counter()
-        self._counting = QTimer(self)
-        self._counting.setSingleShot(True)
-        self._counting.setInterval(COUNT_AFTER_MS)
         self.session = Session()
         self.overlay = Overlay(napari_viewer, self.session, Appearing(napari_viewer, self).add)
         self.square = PatchSquare(napari_viewer, self.session, self.overlay)
@@ -91,6 +83,14 @@ class ShiftVAEWidget(QWidget):
             self.atoms, self._viewer, self.overlay, self.pick_tool, image=image_or_stack
         )
         self.train = TrainPanel()
+        self.survey = PatchSurvey(
+            self.overlay,
+            self.atoms,
+            self.train,
+            finding=self.atoms_control.finding,
+            square=self.square,
+            image=partial(self._image, quiet=True, stacks=True),
+        )
         self.model_control = ModelControl(
             self.train.model,
             self._viewer,
@@ -106,6 +106,18 @@ class ShiftVAEWidget(QWidget):
         self.fields = FieldsPanel(VECTORS)
         self.fields_control = FieldsControl(
             self.fields, self._viewer, self.overlay, self._image_of_run
+        )
+        self.running = RunControl(
+            self.train,
+            self.overlay,
+            header=self.header,
+            atoms=self.atoms_control,
+            model=self.model_control,
+            restoring=self.restoring,
+            training=self.training,
+            spectra=self.spectra,
+            stack=self.stack,
+            image=self._image,
         )
         self.copying = CopyControl(
             self.train.copy,
@@ -153,40 +165,23 @@ class ShiftVAEWidget(QWidget):
     def _connect(self) -> None:
         session, header = self.session, self.header
         session.picks_changed.connect(self._on_picks)
-        self._counting.timeout.connect(self._show_count)
         session.activity_changed.connect(self._on_activity)
         session.run_changed.connect(self._on_run)
         session.said.connect(self._on_said)
         header.chooser.chosen.connect(self._on_image)
         header.chooser.hinted.connect(session.say)
-        header.quick_run_asked.connect(self.quick_run)
         self.restoring.image_found.connect(header.chooser.choose)
         self.restoring.restored.connect(self._on_restored)
-        self.restoring.resume_asked.connect(partial(self.quick_run, resume=True))
         self.train.folder.open_asked.connect(self.restoring.open)
         self.pixel_size.changed.connect(self._show_lengths)
         self.pixel_size.applied.connect(self._on_calibrated)
-        self.training.progressed.connect(self._on_progress)
-        self.training.fraction_changed.connect(header.show_fraction)
-        self.training.ended.connect(self._on_ended)
         self.atoms_control.used.connect(self._show_lengths)
-        self.atoms_control.finding.surveyed.connect(self._on_surveyed)
-        self.train.run_asked.connect(self.quick_run)
-        self.train.resume_asked.connect(partial(self.quick_run, resume=True))
-        self.train.stop_asked.connect(self.training.stop)
-        self.train.stop_asked.connect(self.spectra.job.stop)
-        self.train.stop_asked.connect(self.stack.job.stop)
-        self.spectra.progressed.connect(self._on_progress)
-        self.spectra.interrupted_opened.connect(self._show_possible)
-        self.train.spectra.currentIndexChanged.connect(lambda _: self._show_possible())
-        self.stack.fraction_changed.connect(header.show_fraction)
+        self.survey.surveyed.connect(self._show_lengths)
         self.stack.frames.changed.connect(
             lambda: self._on_colour(self.explore.colour.currentText())
         )
-        self.train.form.valueChanged.connect(self._on_train_settings)
         self.explore.colour_changed.connect(self._on_colour)
         self.fields_control.latent_shown.connect(self._on_map)
-        self.tabs.currentChanged.connect(self._draw_square)
         self.tabs.currentChanged.connect(self._on_tab)
         self._viewer.events.theme.connect(self._on_theme)
         for keys, act in (("Ctrl+Z", session.undo), ("Ctrl+Shift+Z", session.redo)):
@@ -205,6 +200,7 @@ class ShiftVAEWidget(QWidget):
             self.stack.job.close,
             self.stack.frames.close,
             self.copying.close,
+            self.survey.close,
             self.atoms_control.close,
             self.explore_control.close,
             self.fields_control.close,
@@ -219,8 +215,7 @@ class ShiftVAEWidget(QWidget):
     # -- image ---------------------------------------------------------------------------------
 
     def _on_image(self, layer: Image | None) -> None:
-        self._image_layer = layer
-        self._patch_size_px = None
+        self.survey.patch_size_px = None
         self.overlay.choose(layer)
         self.pixel_size.follow(layer)
         self.spectra.follow(layer)
@@ -237,27 +232,32 @@ class ShiftVAEWidget(QWidget):
             self.atoms.form.setValue(find_settings)
         self.train.form.setValue(train_settings)
         self.header.device.setCurrentText(run.config.device)
-        self._show_possible()
+        self.running.show_possible()
 
     def _on_calibrated(self) -> None:
         self.session.say("The image and what lies on it have their scale in nm now.")
+
+    def _on_picks(self, _: object) -> None:
+        self.atoms.undo.setEnabled(self.session.can_undo)
+        self.atoms.redo.setEnabled(self.session.can_redo)
+        self._show_lengths()
 
     def _show_lengths(self) -> None:
         """Say lengths in nm too where the size of a pixel is known."""
         pixel_nm = self.pixel_size.mean_nm
         self.atoms.show_separation(self.session.separation_px, pixel_nm)
-        size = self.train.form.value().patch_size_px or self._patch_size_px
+        size = self.train.form.value().patch_size_px or self.survey.patch_size_px
         self.train.show_patch_size(size, pixel_nm)
         self.fields_control.show_pixel_size(self.pixel_size.size_nm)
 
     def _image(self, *, quiet: bool = False, stacks: bool = False) -> MicroscopeImage | None:
         """Take the chosen image; None after telling what is wrong with it."""
-        if self._image_layer is None:
+        if self.overlay.image is None:
             if not quiet:
                 self._refuse(self.header.chooser.hint())
             return None
         try:
-            return image_from_layer(self._image_layer, self.pixel_size.in_file, stacks=stacks)
+            return image_from_layer(self.overlay.image, self.pixel_size.in_file, stacks=stacks)
         except InputError as error:
             if not quiet:
                 self._refuse(str(error))
@@ -272,46 +272,11 @@ class ShiftVAEWidget(QWidget):
         classes = self.explore_control.classes_of(run)
         return replace(self.fields_control.results(run), classes=classes)
 
-    # -- atoms ---------------------------------------------------------------------------------
-
-    def _on_picks(self, _: object) -> None:
-        self._aside = Counter()
-        self._counting.start()  # a new text lays the whole dock out anew: not at every step
-        self.atoms.undo.setEnabled(self.session.can_undo)
-        self.atoms.redo.setEnabled(self.session.can_redo)
-        self._show_lengths()
-        self._survey()
-
-    def _survey(self) -> None:
-        image = self._image(quiet=True, stacks=True)
-        if image is not None:
-            train = self.train.form.value()
-            self.atoms_control.finding.survey(image, self.overlay.frame, train)
-
-    def _on_surveyed(self, survey: jobs.Survey) -> None:
-        if len(survey.set_aside) != len(self.session.picks):
-            return
-        self._patch_size_px = survey.patch_size_px
-        self.overlay.mark_set_aside(survey.set_aside)
-        self._aside = Counter(survey.set_aside.tolist())
-        self._show_count()
-        self._show_lengths()
-        self._draw_square()
-
-    def _show_count(self) -> None:
-        self.atoms.show_picks(self.session.picks, self._aside, self._patch_size_px)
-
-    def _on_train_settings(self) -> None:
-        self._survey()
-        self._show_possible()
-
-    def _draw_square(self) -> None:
-        """Draw the patch on the image while the Train tab is open."""
-        wanted = self.tabs.currentIndex() == TRAIN_TAB
-        self.square.show(self._patch_size_px if wanted else None)
+    # -- tabs ----------------------------------------------------------------------------------
 
     def _on_tab(self, tab: int) -> None:
-        """Give the mouse on the canvas to the tab that is open."""
+        """Draw the patch where it is trained on; give the mouse on the canvas to the tab."""
+        self.survey.show_square(tab == TRAIN_TAB)
         if tab == EXPLORE_TAB:
             self.atoms.edit.setChecked(False)
             self.atoms.lasso.setChecked(False)
@@ -328,43 +293,7 @@ class ShiftVAEWidget(QWidget):
         resume : bool
             Train the last model on instead of a new one.
         """
-        if self.session.activity != "idle":
-            return
-        if self._image_layer is not None and self.spectra.axis() is not None:
-            device = self.header.device.currentText()
-            settings = self.train.form.value()
-            self.spectra.start(self._image_layer, settings, device, resume=resume)
-            return
-        image = self._image(stacks=self.stack.wanted)
-        if image is None:
-            return
-        find_settings = self.atoms.form.value()
-        if find_settings.separation_px is None and self.session.separation_px is not None:
-            find_settings = replace(find_settings, separation_px=self.session.separation_px)
-        picks = self.atoms_control.picks_to_analyse()
-        if len(self.session.picks) and not len(picks):
-            self._refuse("No sublattice is ticked in the Atoms tab: tick what to analyse.")
-            return
-        use_picks = len(picks) > 0 and find_settings.sampling == "atoms"
-        order = jobs.Order(
-            image=image,
-            find=find_settings,
-            train=self.train.form.value(),
-            device=self.header.device.currentText(),
-            picks=picks if use_picks else None,
-            resume=self.session.run if resume else None,
-            trained=None if resume else self.model_control.chosen(),
-            folder=chosen_folder(),
-            continues=self.restoring.checkpoint_of(self.session.run) if resume else None,
-        )
-        if self.stack.wanted:
-            self.stack.start(self._image_layer, order)
-        else:
-            self.training.start(order)
-
-    def _on_progress(self, progress: Progress) -> None:
-        self.session.say(progress.message)
-        self.train.show_progress(progress, self.session.losses, self.training.device)
+        self.running.start(resume=resume)
 
     def _on_run(self, run: Run | None) -> None:
         self.explore_control.show_run(run)
@@ -372,33 +301,16 @@ class ShiftVAEWidget(QWidget):
         self.fields_control.show_run(run)
         self._on_activity(self.session.activity)
 
-    def _on_ended(self) -> None:
-        self.train.show_end(self.session.run)
-
     def _on_activity(self, activity: str) -> None:
         idle = activity == "idle"
         self.header.chooser.freeze(not idle)  # may find that the image is gone
-        there = self._image_layer is not None
+        there = self.overlay.image is not None
         self.header.quick_run.setEnabled(idle and there)
         self.atoms.setEnabled(there and activity in {"idle", "finding"})
         if activity in {"running", "stopping"}:
             self.atoms.edit.setChecked(False)
             self.atoms.lasso.setChecked(False)
-        self._show_possible()
-
-    def _show_possible(self) -> None:
-        """Enable what can be done in the Train tab."""
-        run, activity = self.session.run, self.session.activity
-        can_go_on = (
-            run is not None
-            and run.resumable
-            and jobs.epochs_to_do(run, self.atoms.form.value(), self.train.form.value()) > 0
-        ) or self.spectra.interrupted() is not None
-        self.train.set_possible(
-            run=activity == "idle" and self._image_layer is not None,
-            stop=activity == "running",
-            resume=activity == "idle" and can_go_on,
-        )
+        self.running.show_possible()
 
     # -- what is shown -------------------------------------------------------------------------
 

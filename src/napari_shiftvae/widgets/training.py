@@ -80,7 +80,7 @@ class Training(QObject):
 
     def start(self, order: jobs.Order) -> None:
         """Start an analysis; atoms are found first where the order holds none."""
-        target = self._overlay.begin(order.picks or self._session.picks)
+        target = self._overlay.at_work.begin(order.picks or self._session.picks)
         self._result, self._order = None, order
         self._cancelled = self._prepared = False
         self._finds = order.picks is None and not len(self._session.picks)
@@ -140,8 +140,8 @@ class Training(QObject):
     def _show(self, progress: Progress) -> None:
         if progress.report is not None and not self._prepared:
             self._prepared = True  # layers of an earlier run stay until there is something newer
-            self._preparing.start(self._overlay.prepare())
-        self._overlay.recolour(progress)
+            self._preparing.start(self._overlay.at_work.prepare())
+        self._overlay.at_work.recolour(progress)
         self.progressed.emit(progress)
         self.fraction_changed.emit(self._fraction)  # a progress bar paints the window at once
 
@@ -178,9 +178,9 @@ class Training(QObject):
         self._turns.start(self._concluding(result, self._session.key))
 
     def _concluding(self, result: jobs.Finished | None, key: object) -> Iterator[None]:
-        replaced, missing = self._overlay.replaced, ""
+        replaced, missing = self._overlay.at_work.replaced, ""
         try:
-            yield from self._overlay.end(None if result is None else result.run)
+            yield from self._overlay.at_work.end(None if result is None else result.run)
         except Exception as error:  # noqa: BLE001 - by napari, or whoever listens to its layers
             notification_manager.receive_error(type(error), error, error.__traceback__)
             missing = f" Not all layers of it could be made ({error}); save it in the Fields tab."

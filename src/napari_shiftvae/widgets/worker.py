@@ -16,7 +16,7 @@ from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal, Slot
 from qtpy.QtWidgets import QWidget
 
-from napari_shiftvae import garbage, loading
+from napari_shiftvae import garbage, loading, quiet
 from napari_shiftvae.core.errors import (
     OUT_OF_MEMORY,
     Cancelled,
@@ -66,7 +66,7 @@ class _Worker(GeneratorWorker):
 
     def work(self) -> Any:
         """Run the job; called in the thread."""
-        with listening(lambda sentence: self.warned.emit((sentence, Notice))):
+        with quiet.in_job(), listening(lambda sentence: self.warned.emit((sentence, Notice))):
             result = super().work()
         if self.abort_requested:
             with suppress(GeneratorExit, Cancelled, StopIteration):
@@ -169,6 +169,7 @@ class Runner(QObject):
         for one in self._buttons:
             one.setEnabled(False)
         garbage.put_off()
+        quiet.begin()
         worker.start()
 
     def send(self, value: object) -> None:
@@ -194,6 +195,7 @@ class Runner(QObject):
         give_up = time.monotonic() + LONGEST_WAIT_S
         while worker.is_running and time.monotonic() < give_up:
             time.sleep(0.005)
+        quiet.end()
 
     @Slot(object)
     def _on_yielded(self, value: object) -> None:
@@ -219,9 +221,7 @@ class Runner(QObject):
 
     @Slot(object)
     def _on_warned(self, warning: tuple[Any, ...]) -> None:
-        message, category = warning[:2]  # others come as `warnings.showwarning` gets them
-        if issubclass(category, Notice):
-            show_warning(str(message))
+        show_warning(warning[0])
 
     @Slot()
     def _on_finished(self) -> None:
@@ -229,6 +229,7 @@ class Runner(QObject):
             self._worker = None
             for one in self._buttons:
                 one.setEnabled(True)
+            quiet.end()
             self.ended.emit()
             garbage.allow()
 
