@@ -18,7 +18,6 @@ from napari_shiftvae.field_layers import Look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.looks import Looks
 from napari_shiftvae.placement import plane
-from napari_shiftvae.spectra_layers import spectra_layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
-    from napari_shiftvae.core.spectra_run import SpectraRun
     from napari_shiftvae.core.vector_field import VectorField
 
 # The layer called residual is that of the image, what is left of it.
@@ -181,11 +179,6 @@ class RunLayers:
             self.add([(pixels, {**kwargs, **look, **place}, "image")], under=under)
         self.show_map(run, "reconstruction of the image")  # the residual would lie over it
 
-    def add_spectra(self, run: SpectraRun, name: str, place: Mapping[str, Any]) -> None:
-        """Show the maps of an analysis of spectra: shift and latents on the pixels of the scan."""
-        for one in spectra_layers(run, name, place):
-            self.add([one])
-
     def atoms_of(self, run: Run) -> Points | None:
         """Atoms of a finished run, None where they were deleted."""
         found = self.of_run(run, Points)
@@ -286,6 +279,14 @@ class RunLayers:
             layer.visible = True
             yield
         return layer
+
+    def adding_all(self, data: list[LayerDataTuple]) -> Generator[None, None, list[Layer]]:
+        """Do so with one after the other, each on top of those before."""
+        made = []
+        for one in data:
+            layer = yield from self.adding(one, under=lambda: None)
+            made.append(layer)
+        return made
 
     def insert(self, layer: Layer, *, under: Layer | None = None) -> None:
         """Add a layer that is made already, under one that is there or on top of all."""

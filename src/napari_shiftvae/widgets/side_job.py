@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae.widgets.activity import ActivityBar
+from napari_shiftvae.widgets.turns import Turns
 from napari_shiftvae.widgets.worker import Runner
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ class SideJob(QObject):
             lambda error: self._session.say(f"The analysis failed: {error}", wrong=True)
         )
         self.runner.ended.connect(self._on_ended)
+        self._steps: Iterator[None] = iter(())
+        self._turns = Turns(self)
+        self._turns.ended.connect(self._on_concluded)
 
     def start(self, what: str, name: str, job: Callable[..., Any], order: object) -> None:
         """Start to analyse what belongs to a layer, such as its frames."""
@@ -54,6 +59,10 @@ class SideJob(QObject):
         self._session.say(f"Analysing the {what} of '{name}' ...")
         self._bar.start(name)
         self.runner.start(f"shift-VAE analysis of the {what} of '{name}'", job, order)
+
+    def conclude(self, steps: Iterator[None]) -> None:
+        """Have what `succeeded` calls for done in steps, before the end is told."""
+        self._steps = steps
 
     def show(self, fraction: float) -> None:
         """Say how much is done, from 0 to 1."""
@@ -83,6 +92,8 @@ class SideJob(QObject):
         """End the thread."""
         self.runner.close()
         self._bar.end()
+        with suppress(RuntimeError):  # Qt may have deleted it before
+            self._turns.forget()
 
     def _on_progress(self, progress: object) -> None:
         if not self._cancelled:
@@ -90,5 +101,9 @@ class SideJob(QObject):
 
     def _on_ended(self) -> None:
         self._bar.end()
+        steps, self._steps = self._steps, iter(())
+        self._turns.start(steps)
+
+    def _on_concluded(self) -> None:
         self.ended.emit()
         self._session.activity = "idle"

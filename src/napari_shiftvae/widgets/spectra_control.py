@@ -11,11 +11,13 @@ from napari_shiftvae import spectra_jobs
 from napari_shiftvae.core.checkpoint import Interrupted
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.placement import source_path, without_axis
+from napari_shiftvae.spectra_layers import spectra_layers
 from napari_shiftvae.widgets.pace import Pace
 from napari_shiftvae.widgets.runs_folder import chosen_folder
 from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from napari.layers import Image
@@ -53,7 +55,7 @@ class SpectraControl(QObject):
         self.job = SideJob(self._session, self, kept="no result was kept.")
         self._pace = Pace(self.progressed.emit, panel)
         self.job.progressed.connect(self._on_progress)
-        self.job.succeeded.connect(self._on_success)
+        self.job.succeeded.connect(lambda finished: self.job.conclude(self._concluding(finished)))
         overlay.viewer.layers.events.inserted.connect(self._on_inserted)
         self.job.cancelled.connect(self._pace.forget)
         self.job.ended.connect(self._pace.forget)  # what it would show is over
@@ -139,13 +141,12 @@ class SpectraControl(QObject):
         self.job.show(progress.fraction)
         self._pace.offer(progress)
 
-    def _on_success(self, finished: spectra_jobs.Finished) -> None:
+    def _concluding(self, finished: spectra_jobs.Finished) -> Iterator[None]:
         run = finished.run
         self._pace.catch_up()
         if self._layer is not None:
-            self._overlay.runs.add_spectra(
-                run, self._layer.name, without_axis(self._layer, self._axis)
-            )
+            place = without_axis(self._layer, self._axis)
+            yield from self._overlay.runs.adding_all(spectra_layers(run, self._layer.name, place))
         self._panel.findings.setText("\n".join(run.diagnostics.sentences))
         unit = run.image.axis_unit or "axis steps"
         self._session.say(

@@ -14,6 +14,8 @@ from napari_shiftvae.widgets.frame_view import FrameView
 from napari_shiftvae.widgets.side_job import SideJob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.layers import Image
 
     from napari_shiftvae import jobs
@@ -48,7 +50,7 @@ class StackControl(QObject):
             self._session, self, kept="frames that were read are kept: start it again to go on."
         )
         self.job.progressed.connect(self._on_progress)
-        self.job.succeeded.connect(self._on_success)
+        self.job.succeeded.connect(lambda finished: self.job.conclude(self._concluding(finished)))
         self.job.ended.connect(lambda: self.fraction_changed.emit(0.0))
         panel.spectra.currentIndexChanged.connect(lambda _: self.follow(self._chosen))
 
@@ -110,15 +112,15 @@ class StackControl(QObject):
         self.job.show(fraction)
         self.fraction_changed.emit(fraction)
 
-    def _on_success(self, finished: sequence_jobs.Finished) -> None:
+    def _concluding(self, finished: sequence_jobs.Finished) -> Iterator[None]:
         run, layer = finished.run, self._layer
         if layer is None:
             return
         picks = self._overlay.atoms
         if picks is not None:
             picks.visible = False
-        made = sequence_layers(run, finished.maps, layer.name, spatial(layer))
-        self.frames.show(run, layer, self._overlay.runs.add(made))
+        data = sequence_layers(run, finished.maps, layer.name, spatial(layer))
+        self.frames.show(run, layer, (yield from self._overlay.runs.adding_all(data)))
         self._panel.show_end(run.run)
         self._panel.findings.setText("\n".join(run.findings))
         total = len(layer.data)
