@@ -65,7 +65,8 @@ test-window: $(INSTALLED)
 	$(XVFB) $(BIN)/python -m pytest $(GUI_TESTS)
 
 GUI_TESTS := $(sort $(wildcard tests/test_widgets*.py tests/test_faults*.py)) tests/test_bad_input.py
-FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.py runfile.py cli.py)
+FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.py runfile.py \
+	runfile_refused.py cli.py cli_mistakes.py cli_faults.py)
 WINDOW_TESTS := $(addprefix tests/test_widgets,.py _finding.py _training.py _results.py _header.py)
 
 # $(1) environment, $(2) test files. One process a file, and PySide6 below 6.10: with 6.12 on Python 3.11,

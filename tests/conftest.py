@@ -14,6 +14,7 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="shiftvae-tests-")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +103,7 @@ def open_dock(
 
     docks = []
 
-    def open_in(viewer: "napari.Viewer", *, epochs: int = 3) -> "ShiftVAEWidget":
+    def open_in(viewer: "napari.Viewer", *, epochs: int | None = 3) -> "ShiftVAEWidget":
         dock = ShiftVAEWidget(viewer)
         docks.append(dock)
         viewer.window.add_dock_widget(dock)
@@ -167,6 +168,27 @@ def in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], 
         monkeypatch.setattr(train, "_step", step)
 
     return set_up
+
+
+@pytest.fixture
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], list[float]]:
+    """Set how long a step of training seems to take [s]; the list holds the time [s]."""
+    from napari_shiftvae.core import train
+
+    now = [0.0]
+    step = train._step
+
+    def set_duration(seconds: float) -> list[float]:
+        def slow(*arguments, **keywords):
+            now[0] += seconds
+            return step(*arguments, **keywords)
+
+        clock = SimpleNamespace(perf_counter=lambda: now[0])
+        monkeypatch.setattr(train, "time", clock)
+        monkeypatch.setattr(train, "_step", slow)
+        return now
+
+    return set_duration
 
 
 @pytest.fixture

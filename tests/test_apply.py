@@ -45,7 +45,7 @@ def second():
 
 @pytest.fixture(scope="module")
 def run(first):
-    return finish(analyse(as_image(first.image), AnalysisConfig(train=TrainConfig(epochs=100))))
+    return finish(analyse(as_image(first.image), AnalysisConfig(train=TrainConfig(epochs=50))))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_positions_can_be_given(run, second):
 
 def test_classes_are_those_of_the_model(first):
     """Whatever shares they have in the image that is read."""
-    config = AnalysisConfig(classes=2, train=TrainConfig(epochs=100))
+    config = AnalysisConfig(classes=2, train=TrainConfig(epochs=50))
     run = finish(analyse(as_image(first.image), config))
     again = finish(encode_image(run, as_image(first.image)))
     agree = again.atoms["class"] == run.atoms["class"]
@@ -170,7 +170,7 @@ def test_other_intensities_are_said_unless_the_image_s_own_are_taken(run, first)
 
 
 def test_windows_anywhere_are_found_by_the_pattern(first, second):
-    config = AnalysisConfig(sampling="random", count=600, train=TrainConfig(epochs=100))
+    config = AnalysisConfig(sampling="random", count=600, train=TrainConfig(epochs=50))
     run = finish(analyse(as_image(first.image), config))
     made = finish(encode_image(run, as_image(second.image), own_intensity=True))
     assert len(made.atoms) == pytest.approx(len(run.atoms), abs=12)

@@ -21,7 +21,7 @@ KINDS = ["carbon", "dopant", "vacancy"]
 
 def sheet(seed):
     """Graphene, all its sites, vacancies too, and what is on them."""
-    made = graphene(rng=np.random.default_rng(seed), shape=(400, 400))
+    made = graphene(rng=np.random.default_rng(seed), shape=(300, 300))
     kind = np.searchsorted(KINDS, made.truth["kind"].to_numpy().astype(str))
     return made, made.truth[["site_y_px", "site_x_px"]].to_numpy(), kind
 
@@ -71,7 +71,7 @@ def test_kinds_are_found_with_all_else_at_its_default():
 def test_five_labels_a_class_are_enough():
     """In windows that hold neighbours, where without labels the sublattices are found instead."""
     made, sites, kind = sheet(1)
-    inside = ((sites > 9) & (sites < 390)).all(axis=1)
+    inside = ((sites > 9) & (sites < 290)).all(axis=1)
     label = few_labels(kind, inside, np.random.default_rng(1))
     run = classified(made, sites, size=14, latents=2, labels=label)
     asked = run.used & (label < 0)

@@ -26,7 +26,7 @@ SITE = ["site_y_px", "site_x_px"]
 
 
 def crystal(seed):
-    made = perovskite(rng=np.random.default_rng(seed), shape=(330, 330))
+    made = perovskite(rng=np.random.default_rng(seed), shape=(260, 260))
     sublattice = made.truth["sublattice"].to_numpy().astype(str)
     return made, made.truth[SITE].to_numpy(), sublattice
 

@@ -1,6 +1,6 @@
 """The Atoms tab, driven as a person drives it: refine, group, regions, files, stacks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog, QInputDialog
 
+from driving import WAIT_MS, work
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.placement import spatial
-from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 60_000
 PLACE = {
     "scale": (0.02, 0.02),
     "rotate": 20.0,
@@ -33,38 +32,17 @@ TRUTH = MADE.truth[["y_px", "x_px"]].to_numpy()
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def make_dock(viewer: napari.Viewer) -> Iterator[Callable[..., ShiftVAEWidget]]:
-    made = []
-
+def make_dock(viewer: napari.Viewer, open_dock) -> Callable[..., ShiftVAEWidget]:
     def make(data: np.ndarray, **place) -> ShiftVAEWidget:
         viewer.add_image(data, name="made", **place)
-        dock = ShiftVAEWidget(viewer)
-        viewer.window.add_dock_widget(dock)
-        dock.train.form.setValue(TrainSettings(epochs=2))
-        made.append(dock)
-        return dock
+        return open_dock(viewer, epochs=2)
 
-    yield make
-    for dock in made:
-        dock.training.close()
-        dock.atoms_control.close()
-        dock.pixel_size.close()
+    return make
 
 
 @pytest.fixture
 def dock(make_dock) -> ShiftVAEWidget:
     return make_dock(MADE.image, **PLACE)
-
-
-def press(qtbot, dock: ShiftVAEWidget, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
 
 
 def atoms(viewer: napari.Viewer) -> napari.layers.Points:
@@ -76,9 +54,9 @@ def errors(dock: ShiftVAEWidget) -> np.ndarray:
 
 
 def test_refine_brings_atoms_to_the_truth_and_fills_the_table(qtbot, viewer, dock) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     before = np.median(errors(dock))
-    press(qtbot, dock, dock.atoms.refine)
+    work(qtbot, dock, dock.atoms.refine)
     features = atoms(viewer).features
     good = (features["flag"] == "").to_numpy()
     assert good.mean() > 0.85
@@ -89,14 +67,14 @@ def test_refine_brings_atoms_to_the_truth_and_fills_the_table(qtbot, viewer, doc
     assert "Refined" in dock.header.message.text()
     # why some were not
     qtbot.waitUntil(lambda: "border" in dock.atoms.count.text(), timeout=WAIT_MS)
-    press(qtbot, dock, dock.atoms.undo)
+    work(qtbot, dock, dock.atoms.undo)
     assert "amplitude" not in dock.session.picks.table
 
 
 def test_flagged_atoms_stay_where_they_were(qtbot, dock) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     dock.session.change_picks(dock.session.picks.added((0.0, 85.0)))
-    press(qtbot, dock, dock.atoms.refine)
+    work(qtbot, dock, dock.atoms.refine)
     last = dock.session.picks.table.iloc[-1]
     assert last["flag"] != ""
     assert (last["y_px"], last["x_px"]) == (0.0, 85.0)
@@ -105,8 +83,8 @@ def test_flagged_atoms_stay_where_they_were(qtbot, dock) -> None:
 def test_sublattices_are_grouped_named_coloured_and_analysed_alone(
     qtbot, viewer, dock, monkeypatch
 ) -> None:
-    press(qtbot, dock, dock.atoms.find)
-    press(qtbot, dock, dock.atoms.group)
+    work(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.group)
     picks = dock.session.picks
     assert {"A", "B"} <= set(picks.sublattices)
     kinds = KDTree(TRUTH).query(picks.positions_yx)[1]
@@ -130,7 +108,7 @@ def test_sublattices_are_grouped_named_coloured_and_analysed_alone(
 
     for name, check in dock.atoms.sublattices.checks.items():
         check.setChecked(name == "Ti")
-    press(qtbot, dock, dock.header.quick_run)
+    work(qtbot, dock, dock.header.quick_run)
     run = dock.session.run
     assert len(run.atoms) == is_ti.sum()
     assert len(dock.session.picks) == len(picks)  # all are still there
@@ -143,8 +121,8 @@ def test_sublattices_are_grouped_named_coloured_and_analysed_alone(
 
 
 def test_nothing_ticked_is_refused(qtbot, dock) -> None:
-    press(qtbot, dock, dock.atoms.find)
-    press(qtbot, dock, dock.atoms.group)
+    work(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.group)
     for check in dock.atoms.sublattices.checks.values():
         check.setChecked(False)
     dock.header.quick_run.click()
@@ -153,7 +131,7 @@ def test_nothing_ticked_is_refused(qtbot, dock) -> None:
 
 
 def test_selected_atoms_get_a_name(qtbot, viewer, dock, monkeypatch) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     dock.atoms.assign.click()
     assert "No atom is selected" in dock.header.message.text()
     atoms(viewer).selected_data = {1, 3}
@@ -167,7 +145,7 @@ def test_atoms_in_a_region_only(qtbot, viewer, dock) -> None:
     box = np.array([[40, 50], [40, 130], [100, 130], [100, 50]])
     viewer.add_layer(Shapes([box], name="here", **spatial(image)))
     dock.atoms.region.setCurrentText("here")
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     found = dock.session.picks.positions_yx
     inside = ((TRUTH > [40.5, 50.5]) & (TRUTH < [99.5, 129.5])).all(axis=1)
     assert len(found) == pytest.approx(inside.sum(), abs=6)
@@ -185,8 +163,8 @@ def test_a_region_beside_the_image_is_refused(viewer, dock) -> None:
 
 
 def test_atoms_are_exported_and_imported(qtbot, dock, tmp_path, monkeypatch) -> None:
-    press(qtbot, dock, dock.atoms.find)
-    press(qtbot, dock, dock.atoms.refine)
+    work(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.refine)
     path = tmp_path / "table"  # the ending is added
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     dock.atoms.save.click()
@@ -203,7 +181,7 @@ def test_atoms_are_exported_and_imported(qtbot, dock, tmp_path, monkeypatch) -> 
 
 
 def test_a_file_that_is_no_table_changes_nothing(qtbot, dock, tmp_path, monkeypatch) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     before = dock.session.picks
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "bad.csv"), ""))
@@ -220,12 +198,12 @@ def test_without_atoms_every_button_says_what_to_do(dock, name) -> None:
 
 
 def test_the_lattice_is_told_with_its_vacancies(qtbot, viewer, dock) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     positions = dock.session.picks.positions_yx
     inner = int(np.linalg.norm(positions - [75, 85], axis=1).argmin())
     gone = positions[inner]
     dock.session.change_picks(dock.session.picks.without([inner]))
-    press(qtbot, dock, dock.atoms.fit_lattice)
+    work(qtbot, dock, dock.atoms.fit_lattice)
     note = dock.atoms.lattice_note.text()
     assert "2 atoms per cell" in note
     assert "20.0" in note  # 0.40 nm of 0.02 nm pixels
@@ -234,7 +212,7 @@ def test_the_lattice_is_told_with_its_vacancies(qtbot, viewer, dock) -> None:
     assert np.linalg.norm(vacancies.data - gone, axis=1).min() < 2
     assert vacancies.units == viewer.layers["made"].units
     assert dock.session.picks.table["lattice_a"].notna().mean() > 0.9
-    press(qtbot, dock, dock.atoms.fit_lattice)
+    work(qtbot, dock, dock.atoms.fit_lattice)
     assert sum("vacancies" in layer.name for layer in viewer.layers) == 1
 
 
@@ -243,7 +221,7 @@ def test_one_click_finds_the_rest_of_its_kind(qtbot, viewer, dock) -> None:
     click = sites[np.linalg.norm(sites - [75, 85], axis=1).argmin()] + [0.8, -0.6]
     dock.session.change_picks(dock.session.picks.added(click))
     atoms(viewer).selected_data = {0}
-    press(qtbot, dock, dock.atoms.similar)
+    work(qtbot, dock, dock.atoms.similar)
     picks = dock.session.picks
     assert picks.sublattices == ["A"]  # the first free letter
     distance, _ = KDTree(sites).query(picks.positions_yx)
@@ -256,13 +234,13 @@ def test_one_click_finds_the_rest_of_its_kind(qtbot, viewer, dock) -> None:
     assert len(dock.session.picks) < before
     dock.atoms.score.setValue(0.3)
     assert len(dock.session.picks) >= before
-    press(qtbot, dock, dock.atoms.undo)
+    work(qtbot, dock, dock.atoms.undo)
     assert len(dock.session.picks) == 1
     assert not dock.atoms.score.isEnabled()
 
 
 def test_similar_needs_an_example(qtbot, dock) -> None:
-    press(qtbot, dock, dock.atoms.find)
+    work(qtbot, dock, dock.atoms.find)
     dock.atoms.similar.click()
     assert "No atom is selected" in dock.header.message.text()
 
@@ -276,7 +254,7 @@ def movie(make_dock) -> ShiftVAEWidget:
 
 
 def test_atoms_of_all_frames_in_one_table(qtbot, viewer, movie) -> None:
-    press(qtbot, movie, movie.atoms.find)
+    work(qtbot, movie, movie.atoms.find)
     layer = atoms(viewer)
     assert layer.ndim == 3
     np.testing.assert_allclose(
@@ -292,7 +270,7 @@ def test_atoms_of_all_frames_in_one_table(qtbot, viewer, movie) -> None:
 
 
 def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) -> None:
-    press(qtbot, movie, movie.atoms.find)
+    work(qtbot, movie, movie.atoms.find)
     before = movie.session.picks
     viewer.dims.set_current_step(0, 1)
     movie.atoms.form.threshold.setValue(0.9)
@@ -304,8 +282,8 @@ def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) ->
 
 
 def test_refining_a_stack_measures_every_frame(qtbot, movie) -> None:
-    press(qtbot, movie, movie.atoms.find)
-    press(qtbot, movie, movie.atoms.refine)
+    work(qtbot, movie, movie.atoms.find)
+    work(qtbot, movie, movie.atoms.refine)
     table = movie.session.picks.table
     good = table[table["flag"] == ""]
     assert good.groupby("t").size().min() > 60
@@ -313,7 +291,7 @@ def test_refining_a_stack_measures_every_frame(qtbot, movie) -> None:
 
 
 def test_a_stack_is_exported_with_frames(qtbot, movie, tmp_path) -> None:
-    press(qtbot, movie, movie.atoms.find)
+    work(qtbot, movie, movie.atoms.find)
     movie.atoms_control.save(str(tmp_path / "atoms.csv"))
     table = pd.read_csv(tmp_path / "atoms.csv")
     assert list(table.columns[:3]) == ["t", "y_px", "x_px"]

@@ -1,7 +1,6 @@
 """Atoms, settings and files that are no good: one sentence in the dock, and the same typed."""
 
 import zipfile
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -9,28 +8,20 @@ import pytest
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
-import napari
 import pandas as pd
-from qtpy.QtCore import Qt
 
+from driving import WAIT_MS, run, work
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import save_run
 from napari_shiftvae.core.settings import AnalysisConfig
-from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from seen import refused, state
 
-WAIT_MS = 120_000
 GRID = np.stack(np.meshgrid(np.arange(30, 121, 15.0), np.arange(30, 121, 15.0)), -1).reshape(-1, 2)
-
-
-@pytest.fixture(scope="module")
-def made() -> np.ndarray:
-    return perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +32,9 @@ def run_file(made, tmp_path_factory):
 
 
 @pytest.fixture
-def dock(
-    make_napari_viewer: Callable[..., napari.Viewer], made, monkeypatch, tmp_path
-) -> Iterator[ShiftVAEWidget]:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
-    viewer = make_napari_viewer()
+def dock(viewer, made, open_dock) -> ShiftVAEWidget:
     viewer.add_image(made, name="made", scale=(0.2, 0.3), rotate=20)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    yield widget
-    for part in (widget.training, widget.atoms_control, widget.fields_control, widget.pixel_size):
-        part.close()
+    return open_dock(viewer, epochs=2)
 
 
 BAD_ATOMS = {
@@ -67,19 +49,13 @@ BAD_ATOMS = {
 def test_atoms_and_patches_that_do_not_do(qtbot, dock, made, tmp_path, capsys) -> None:
     viewer = dock.overlay.viewer
     np.save(tmp_path / "made.npy", made)
-    dock.train.form.setValue(TrainSettings(epochs=2))
-    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
-        qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-    run, earlier = dock.session.run, state(viewer)
+    run(qtbot, dock)
+    made_before, earlier = dock.session.run, state(viewer)
     for kind, (positions, size, words) in BAD_ATOMS.items():
         dock.session.change_picks(Picks.of(positions, by_hand=True))
         dock.train.form.setValue(TrainSettings(epochs=2, patch_size_px=size))
         picks, before = dock.session.picks, dock.overlay.atoms.data.copy()
-        qtbot.waitUntil(dock.header.quick_run.isEnabled, timeout=WAIT_MS)
-        qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
-        qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-        in_dock = dock.header.message.text()
+        in_dock = work(qtbot, dock, dock.header.quick_run)
         assert in_dock.startswith("⚠"), (kind, in_dock)
         assert words in in_dock, (kind, in_dock)
         table = pd.DataFrame(positions, columns=["y_px", "x_px"])
@@ -89,7 +65,7 @@ def test_atoms_and_patches_that_do_not_do(qtbot, dock, made, tmp_path, capsys) -
         said = refused(capsys, "run", tmp_path / "made.npy", "--output", output, *options)
         assert said == in_dock.removeprefix("⚠ "), kind
         assert not output.exists()
-        assert dock.session.run is run
+        assert dock.session.run is made_before
         assert dock.session.picks is picks
         np.testing.assert_array_equal(dock.overlay.atoms.data, before)
         dock.overlay.runs.remove(dock.overlay.atoms)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,17 +13,15 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from driving import WAIT_MS, press, wait_idle
 from mouse import Mouse
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.runfile import atoms_csv, load_run
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.settings import FindSettings, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
-
-WAIT_MS = 120_000
 
 
 @pytest.fixture
@@ -42,27 +40,11 @@ def viewer(make_napari_viewer: Callable[..., napari.Viewer], image_file) -> napa
 
 
 @pytest.fixture
-def dock(viewer, qtbot) -> Iterator[ShiftVAEWidget]:
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=3))
+def dock(viewer, qtbot, open_dock) -> ShiftVAEWidget:
+    widget = open_dock(viewer)
     qtbot.wait(200)
     viewer.reset_view()
-    yield widget
-    widget.training.close()
-    widget.copying.close()
-    widget.atoms_control.close()
-    widget.model_control.close()
-    widget.pixel_size.close()
-
-
-def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    return widget
 
 
 def copied(qtbot, dock: ShiftVAEWidget) -> str:

@@ -11,29 +11,18 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
+from explored import MADE, PLACE, at, latents, layer, marked
 from mouse import Mouse
 from napari_shiftvae.colouring import colouring
-from napari_shiftvae.core.simulate import perovskite
-from napari_shiftvae.docks import has_dock
-from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.patterns_box import GAP
 from napari_shiftvae.widgets.scatter import LatentScatter
 
-EDGE = 0.02  # of their range: so far from the outermost dots the plot still goes
-WAIT_MS = 60_000
 LEFT = Qt.MouseButton.LeftButton
-MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02)
-PLACE = {  # oblong pixels, turned and sheared: what is linked must not depend on it
-    "scale": (0.016, 0.02),
-    "rotate": 30.0,
-    "translate": (3.0, -7.0),
-    "affine": [[1.1, 0.2, 1.0], [0.0, 0.9, 2.0], [0.0, 0.0, 1.0]],
-    "units": ("nm", "nm"),
-}
+EDGE = 0.02  # of their range: so far from the outermost dots the plot still goes
 
 
 @pytest.fixture
@@ -47,12 +36,6 @@ def viewer(dock: ShiftVAEWidget) -> napari.Viewer:
     return dock.overlay.viewer
 
 
-def at(dock: ShiftVAEWidget, x: float, y: float) -> QPoint:
-    """Pixel of the plot's viewport where a place of the plot is."""
-    scatter = dock.explore.scatter
-    return scatter.mapFromScene(scatter.plotItem.vb.mapViewToScene(QPointF(x, y)))
-
-
 def draw(qtbot, dock, corners, key=Qt.KeyboardModifier.NoModifier) -> None:
     port = dock.explore.scatter.viewport()
     points = [at(dock, *corner) for corner in corners]
@@ -62,18 +45,6 @@ def draw(qtbot, dock, corners, key=Qt.KeyboardModifier.NoModifier) -> None:
         qtbot.wait(5)
     qtbot.mouseRelease(port, LEFT, key, points[-1])
     qtbot.wait(20)
-
-
-def scroll_to(dock: ShiftVAEWidget, widget) -> None:
-    dock.explore.parentWidget().parentWidget().ensureWidgetVisible(widget)
-
-
-def latents(dock: ShiftVAEWidget) -> np.ndarray:
-    return dock.session.run.atoms[["z1", "z2"]].to_numpy(dtype=float)
-
-
-def layer(viewer: napari.Viewer) -> napari.layers.Points:
-    return viewer.layers["made atoms"]
 
 
 def box_around(values: np.ndarray) -> list[tuple[float, float]]:
@@ -132,11 +103,6 @@ def test_pointing_at_an_atom_in_the_image_shows_it(qtbot, viewer, dock) -> None:
     row = int(np.flatnonzero(dock.session.run.used)[7])
     mouse.move(layer(viewer).data[row])
     qtbot.waitUntil(lambda: dock.explore.card.note.text().startswith(f"Atom {row}:"))
-
-
-def marked(dock: ShiftVAEWidget) -> np.ndarray:
-    """Values of z1 of the dots that are ringed, sorted."""
-    return np.sort(dock.explore.scatter.marks.getData()[0])
 
 
 def test_atoms_clicked_in_the_image_are_marked_in_the_plot(qtbot, viewer, dock) -> None:
@@ -249,137 +215,12 @@ def test_grid_and_traverse_follow_what_is_chosen(dock) -> None:
     assert patterns.strip_note.text().startswith("z2 from -")
 
 
-def wait_for_classes(qtbot, dock) -> None:
-    """Wait until there are classes, and its buttons do something again."""
-    box = dock.explore.classes
-    qtbot.waitUntil(
-        lambda: "class" in dock.session.run.atoms and box.find.isEnabled(), timeout=WAIT_MS
-    )
-
-
-@pytest.mark.parametrize("method", ["gaussian mixture", "k-means"])
-def test_classes_become_a_column_and_colours(qtbot, viewer, dock, method) -> None:
-    box = dock.explore.classes
-    box.method.setCurrentText(method)
-    box.count.setValue(2)
-    box.find.click()
-    wait_for_classes(qtbot, dock)
-    labels = dock.session.run.atoms["class"].to_numpy()
-    assert set(labels[dock.session.run.used]) == {0, 1}
-    assert (labels[~dock.session.run.used] == -1).all()
-    kinds = MADE.truth["sublattice"].to_numpy()
-    from scipy.spatial import KDTree
-
-    near = KDTree(MADE.truth[["y_px", "x_px"]]).query(dock.session.run.picks_yx)[1]
-    is_a = (kinds[near] == "A")[dock.session.run.used]
-    agreement = np.mean((labels[dock.session.run.used] == 0) == is_a)
-    assert max(agreement, 1 - agreement) > 0.97  # the two sublattices
-    assert "class" in layer(viewer).features
-    colours = layer(viewer).face_color
-    assert len(np.unique(colours[dock.session.run.used], axis=0)) == 2
-    assert box.table.rowCount() == 2
-    assert box.table.item(0, 2).text() == str((labels == 0).sum())
-    assert [name for name, _ in dock.explore.bar.kinds] == ["0", "1"]
-    # the class of a line is selected by a click on it
-    scroll_to(dock, box.table)
-    cell = box.table.visualItemRect(box.table.item(1, 2)).center()
-    qtbot.mouseClick(box.table.viewport(), LEFT, pos=cell)
-    assert layer(viewer).selected_data == set(np.flatnonzero(labels == 1).tolist())
-
-
-def test_classes_are_named_used_and_forgotten(qtbot, viewer, dock) -> None:
-    box = dock.explore.classes
-    box.count.setValue(2)
-    box.split.setChecked(False)
-    box.find.click()
-    wait_for_classes(qtbot, dock)
-    box.table.item(1, 1).setText("titanium")
-    names = dock.session.run.atoms["class_name"]
-    labels = dock.session.run.atoms["class"].to_numpy()
-    np.testing.assert_array_equal(names == "titanium", labels == 1)
-    assert [name for name, _ in dock.explore.bar.kinds] == ["0", "titanium"]
-    box.table.item(0, 1).setText("titanium")
-    assert "Another class is called titanium" in dock.header.message.text()
-    box.use.click()
-    sublattices = dock.session.picks.sublattice
-    np.testing.assert_array_equal(sublattices == "titanium", labels == 1)
-    np.testing.assert_array_equal(sublattices == "class 0", labels == 0)
-    np.testing.assert_array_equal(sublattices == "", labels == -1)
-    dock.explore.colour.setCurrentText("sublattice")  # words can be colours, too
-    assert {name for name, _ in dock.explore.bar.kinds} == {"class 0", "titanium"}
-    box.clear.click()
-    assert not {"class", "class_name"} & set(dock.session.run.atoms.columns)
-    assert not {"class", "class_name"} & set(layer(viewer).features.columns)
-    assert box.table.isHidden()
-
-
-def test_a_conditional_model_is_trained_of_classes_handed_over(qtbot, dock) -> None:
-    box, patterns = dock.explore.classes, dock.explore.patterns
-    assert patterns.given.isHidden()  # this model is not conditional
-    box.count.setValue(2)
-    box.split.setChecked(False)
-    qtbot.mouseClick(box.find, LEFT)
-    wait_for_classes(qtbot, dock)
-    labels = dock.session.run.atoms["class"].to_numpy()
-    qtbot.mouseClick(box.use, LEFT)
-    dock.tabs.setCurrentIndex(1)
-    dock.train.form.sublattices.setCurrentText("own patterns")
-    before = dock.session.run
-    qtbot.mouseClick(dock.train.run, LEFT)
-    qtbot.waitUntil(
-        lambda: dock.session.activity == "idle" and dock.session.run is not before, timeout=WAIT_MS
-    )
-    run = dock.session.run
-    assert run.model.config.given == ("class 0", "class 1")
-    by_pick = dict(zip(map(tuple, before.picks_yx), labels, strict=True))
-    told = [f"class {by_pick[tuple(pick)]}" for pick in run.picks_yx]
-    assert run.atoms["given_class"][run.used].tolist() == list(np.array(told)[run.used])
-    dock.tabs.setCurrentIndex(2)
-    scroll_to(dock, patterns.given)
-    assert patterns.given.isVisible()
-    first, strip = patterns.grid.pixels.copy(), patterns.strip.pixels.copy()
-    qtbot.keyClick(patterns.given, Qt.Key.Key_Down)
-    assert patterns.given.currentText() == "class 1"
-    assert not np.array_equal(patterns.grid.pixels, first)
-    assert not np.array_equal(patterns.strip.pixels, strip)
-    from napari_shiftvae.core.manifold import decode
-
-    dock.explore.drag.click()
-    here, shown = tuple(dock.explore.scatter.handle.pos()), dock.explore.card.model.pixels
-    np.testing.assert_allclose(shown, decode(run, here, "class 1")[0], atol=1e-5)
-    assert not np.allclose(shown, decode(run, here, "class 0")[0], atol=1e-2)
-
-
-def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
-    box = dock.explore.classes
-    box.assign.click()
-    assert "No atom is selected" in dock.header.message.text()
-    rows = np.flatnonzero(dock.session.run.used)[:4]
-    layer(viewer).selected_data = set(rows.tolist())
-    qtbot.keyClicks(box.name, "odd")
-    qtbot.keyClick(box.name, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
-    np.testing.assert_array_equal(np.flatnonzero(dock.session.run.atoms["class"] == 0), rows)
-    assert box.table.item(0, 1).text() == "odd"
-    assert layer(viewer).features["class_name"][rows[0]] == "odd"
-
-
 @pytest.mark.parametrize("name", ["z1.gif", "z1"])  # the kind of file may be chosen in the list
 def test_a_traverse_is_saved(dock, tmp_path, monkeypatch, name) -> None:
     answer = (str(tmp_path / name), "GIF animation (*.gif)")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     dock.explore.patterns.save.click()
     assert (tmp_path / "z1.gif").read_bytes()[:3] == b"GIF"
-
-
-def test_sublattices_that_are_grouped_after_a_run_are_colours(qtbot, viewer, dock) -> None:
-    before = list(viewer.layers)
-    dock.atoms.group.click()
-    qtbot.waitUntil(lambda: "Sublattices by" in dock.header.message.text(), timeout=WAIT_MS)
-    assert list(viewer.layers) == before  # atoms of the run stay where they are
-    dock.explore.colour.setCurrentText("sublattice")
-    assert {name for name, _ in dock.explore.bar.kinds} >= {"A", "B"}
-    assert len(np.unique(layer(viewer).face_color[dock.session.run.used], axis=0)) >= 2
 
 
 def test_everything_of_an_atom_is_seen_at_once_on_a_small_screen(qtbot, viewer, dock) -> None:
@@ -391,92 +232,6 @@ def test_everything_of_an_atom_is_seen_at_once_on_a_small_screen(qtbot, viewer, 
     area = dock.explore.parentWidget()
     end = card.mapTo(area, card.rect().bottomLeft()).y()
     assert end <= area.height()
-
-
-def test_a_deleted_layer_of_atoms_comes_back_when_it_is_needed(qtbot, viewer, dock) -> None:
-    row = int(np.nanargmax(latents(dock)[:, 0]))
-    layer(viewer).selected_data = {row}
-    assert len(marked(dock)) == 1
-    viewer.layers.remove("made atoms")
-    assert not len(marked(dock))
-    dock.explore.colour.setCurrentText("z2")
-    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
-    qtbot.waitUntil(lambda: "made atoms" in viewer.layers)
-    assert layer(viewer).selected_data == {row}
-    np.testing.assert_allclose(marked(dock), latents(dock)[[row], 0])
-    dock.explore.outlier.click()
-    assert len(layer(viewer).selected_data) == 1
-
-
-def test_renaming_and_reordering_layers_changes_nothing(qtbot, viewer, dock) -> None:
-    atoms = layer(viewer)
-    atoms.name = "my atoms"
-    viewer.layers["made"].name = "my image"
-    viewer.layers.reverse()
-    viewer.layers.remove("made z1")
-    row = int(np.nanargmax(latents(dock)[:, 0]))
-    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
-    qtbot.waitUntil(lambda: atoms.selected_data == {row})
-    dock.explore.colour.setCurrentText("residual")
-    assert len(np.unique(atoms.face_color, axis=0)) > 10
-    viewer.layers.remove("my image")
-    assert not dock.explore.empty.isHidden()
-    dock.explore.outlier.click()
-    dock.explore.classes.find.click()
-
-
-def test_the_users_colours_come_back(qtbot, viewer, dock) -> None:
-    atoms = layer(viewer)
-    atoms.face_color = "magenta"
-    atoms.border_color = "yellow"
-    atoms.border_width = 0.2
-    dock.explore.colour.setCurrentText("z2")
-    row = int(np.nanargmax(latents(dock)[:, 0]))
-    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
-    qtbot.waitUntil(lambda: atoms.selected_data == {row})
-    assert len(np.unique(atoms.face_color, axis=0)) > 10
-    others = np.arange(len(atoms.data)) != row
-    np.testing.assert_allclose(atoms.border_width[others], 0.2)  # of those not selected, kept
-    dock.explore_control.close()
-    np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
-    np.testing.assert_allclose(atoms.border_color, np.tile([1, 1, 0, 1], (len(atoms.data), 1)))
-    np.testing.assert_allclose(atoms.border_width, 0.2)
-
-
-def test_a_dock_that_is_closed_gives_colours_back_and_lets_go(qtbot, make_napari_viewer) -> None:
-    viewer = make_napari_viewer(show=True)
-    viewer.add_image(MADE.image, name="made", **PLACE)
-    widget = ShiftVAEWidget(viewer)
-    frame = viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=3))
-    with qtbot.waitSignal(widget.fields_control.read, timeout=WAIT_MS):
-        widget.quick_run()
-    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
-    atoms = layer(viewer)
-    atoms.face_color = "magenta"
-    widget.explore.colour.setCurrentText("residual")
-    assert len(np.unique(atoms.face_color, axis=0)) > 10
-    assert has_dock(viewer)
-    gone: list[object] = []
-    widget.destroyed.connect(lambda *_: gone.append(True))
-    frame.destroyOnClose()  # as the cross in its corner does
-    qtbot.waitUntil(lambda: bool(gone), timeout=WAIT_MS)
-    np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
-    assert not has_dock(viewer)
-
-
-def test_a_run_from_a_file_is_explored_as_before(qtbot, viewer, dock, tmp_path) -> None:
-    from napari_shiftvae.core.runfile import save_run
-
-    path = save_run(dock.session.run, tmp_path / "made.shiftvae")
-    viewer.layers.remove("made atoms")
-    viewer.open(str(path), plugin="napari-shiftvae")
-    assert dock.session.run.fit is None
-    assert dock.explore.patterns.grid.pixels.size
-    row = int(np.nanargmax(latents(dock)[:, 0]))
-    qtbot.mouseClick(dock.explore.scatter.viewport(), LEFT, pos=at(dock, *latents(dock)[row]))
-    qtbot.waitUntil(lambda: dock.explore.card.note.text().startswith(f"Atom {row}:"))
-    assert dock.explore.card.model.pixels is not None
 
 
 def test_many_dots_are_a_density_until_few_are_in_view(qtbot) -> None:

@@ -4,7 +4,6 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -14,16 +13,14 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from driving import WAIT_MS, press, wait_idle
 from napari_shiftvae import garbage
-from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 60_000
 RUNS = 4
 OPEN_DOCK = """
 import sys, threading, warnings
@@ -53,29 +50,9 @@ class Pixels(np.ndarray):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
-    made = perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
-    viewer.add_image(made, name="made")
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=2))
-    yield widget
-    widget.training.close()
-    widget.atoms_control.close()
-
-
-def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+def dock(viewer: napari.Viewer, made, open_dock) -> ShiftVAEWidget:
+    viewer.add_image(made.copy(), name="made")
+    return open_dock(viewer, epochs=2)
 
 
 def test_opening_the_dock_loads_torch_in_another_thread() -> None:

@@ -1,7 +1,5 @@
 """A trained run used on another image, in the dock."""
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import QPoint, Qt
 
+from driving import WAIT_MS, press, wait_idle
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.apply import encode_steps
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
@@ -21,7 +20,6 @@ from napari_shiftvae.core.train import TrainConfig
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 60_000
 PIXEL_NM, OTHER_NM = 0.015, 0.01
 
 
@@ -43,30 +41,11 @@ def run_file(images, tmp_path_factory):
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer: napari.Viewer, images) -> Iterator[ShiftVAEWidget]:
+def dock(viewer: napari.Viewer, images, open_dock) -> ShiftVAEWidget:
     viewer.add_image(images[1], name="second", scale=(OTHER_NM,) * 2, units=("nm", "nm"))
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
+    widget = open_dock(viewer, epochs=None)
     widget.tabs.setCurrentIndex(1)
-    yield widget
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.model_control.close()
-    widget.pixel_size.close()
-
-
-def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-
-
-def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    return widget
 
 
 def tick(qtbot, box) -> None:

@@ -1,7 +1,5 @@
 """Images that are unusual, each analysed rightly or refused in one sentence; nothing is lost."""
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,52 +7,27 @@ import pytest
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
-import napari
-from qtpy.QtCore import Qt
 
+from driving import WAIT_MS, work
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.core.settings import AnalysisConfig
-from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from seen import refused, said, state
 
-WAIT_MS = 120_000
 EPOCHS = 2
 GRID = np.stack(np.meshgrid(np.arange(30, 121, 15.0), np.arange(30, 121, 15.0)), -1).reshape(-1, 2)
 
 
-@pytest.fixture(scope="module")
-def made() -> np.ndarray:
-    return perovskite(rng=np.random.default_rng(0), shape=(150, 170)).image
-
-
 @pytest.fixture
-def dock(
-    make_napari_viewer: Callable[..., napari.Viewer], monkeypatch, tmp_path
-) -> Iterator[ShiftVAEWidget]:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
-    viewer = make_napari_viewer()
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    widget.train.form.setValue(TrainSettings(epochs=EPOCHS))
-    yield widget
-    for part in (widget.training, widget.atoms_control, widget.fields_control, widget.pixel_size):
-        part.close()
-
-
-def press(qtbot, dock: ShiftVAEWidget, button) -> str:
-    """What the dock says in the end."""
-    qtbot.waitUntil(button.isEnabled, timeout=WAIT_MS)
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
-    return dock.header.message.text()
+def dock(viewer, open_dock) -> ShiftVAEWidget:
+    """The dock of a window without an image."""
+    return open_dock(viewer, epochs=EPOCHS)
 
 
 def typed(tmp_path, image: np.ndarray, *options: object) -> pd.DataFrame:
@@ -77,7 +50,7 @@ def test_types_of_pixels_give_the_numbers_of_floats(qtbot, dock, made, tmp_path,
     expected = finish(analyse(image, config)).atoms
     assert (expected["set_aside"] == "").sum() > 20
     dock.overlay.viewer.add_image(pixels, name="odd")
-    assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+    assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     pd.testing.assert_frame_equal(dock.session.run.atoms, expected)
     assert dock.session.run.image.dtype == str(pixels.dtype)
     pd.testing.assert_frame_equal(
@@ -100,7 +73,7 @@ def test_masked_regions_and_atoms_set_aside_are_said(qtbot, dock, made, tmp_path
     dock.train.form.setValue(TrainSettings(epochs=EPOCHS, patch_size_px=16))
     picks = dock.session.picks
     with said() as sentences:
-        done = press(qtbot, dock, dock.header.quick_run)
+        done = work(qtbot, dock, dock.header.quick_run)
     run = dock.session.run
     reasons = run.atoms["set_aside"].value_counts()
     assert (reasons["border"], reasons["duplicate"]) == (3, 6)
@@ -152,7 +125,7 @@ def test_labels_layer_that_holds_an_image(qtbot, dock, made) -> None:
     assert dock.header.message.text().startswith("⚠ 'counts' is a Labels layer")
     assert state(viewer) == before
     viewer.add_image(labels.data, name="converted")
-    assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+    assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     viewer.layers.remove("converted")
     assert "'counts' is a Labels layer" in dock.header.message.text()
 
@@ -176,7 +149,7 @@ def test_pixels_that_can_be_read_no_more(qtbot, dock, made) -> None:
     viewer = dock.overlay.viewer
     viewer.add_image(lazy(made, made.shape), name="image")
     with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):  # it changes the arrows
-        assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+        assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     runs = {"image": dock.session.run}
     viewer.add_image(lazy(np.stack([made] * 3), (1, *made.shape)), name="stack")
     before = state(viewer)
@@ -185,7 +158,7 @@ def test_pixels_that_can_be_read_no_more(qtbot, dock, made) -> None:
     for name in ("image", "stack"):
         dock.header.chooser.setCurrentText(name)
         for button in (dock.atoms.find, dock.header.quick_run):
-            words = press(qtbot, dock, button)
+            words = work(qtbot, dock, button)
             assert words.startswith("⚠"), name
             assert sentence in words, name
             assert "failed" not in words, name  # as of a defect
@@ -193,14 +166,14 @@ def test_pixels_that_can_be_read_no_more(qtbot, dock, made) -> None:
     gone = False
     assert state(viewer) == before
     dock.header.chooser.setCurrentText("image")
-    assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+    assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
 
 
 def test_channels_of_colour_are_no_frames(qtbot, dock, made, tmp_path, capsys) -> None:
     colours = np.stack([made] * 3, axis=-1)
     dock.overlay.viewer.add_image(colours, name="screen", rgb=False)
     for button in (dock.atoms.find, dock.header.quick_run):
-        words = press(qtbot, dock, button)
+        words = work(qtbot, dock, button)
         assert words.startswith("⚠ 'screen' looks like an RGB image (150 x 170 x 3); take one of")
     np.save(tmp_path / "screen.npy", colours)
     line = refused(capsys, "run", tmp_path / "screen.npy", "--output", tmp_path / "a.shiftvae")
@@ -220,11 +193,11 @@ def test_positions_that_are_nowhere(qtbot, dock, made) -> None:
     dock.session.change_picks(picks)
     counted = dock.atoms.count
     qtbot.waitUntil(lambda: "2 without a finite position" in counted.text(), timeout=WAIT_MS)
-    words = press(qtbot, dock, dock.header.quick_run)
+    words = work(qtbot, dock, dock.header.quick_run)
     assert words == "⚠ Position 4 is not finite: give every atom a finite y and x."
     np.testing.assert_array_equal(dock.session.picks.positions_yx, moved)
     dock.session.undo()
-    assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+    assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
 
 
 @pytest.mark.filterwarnings("default::napari_shiftvae.core.errors.Notice")
@@ -247,7 +220,7 @@ def test_chunks_that_are_not_in_the_file(qtbot, dock, made, tmp_path, capsys) ->
     before = state(viewer)
     assert lacking in dock.header.message.text()
     with said() as sentences:
-        assert press(qtbot, dock, dock.header.quick_run).startswith("Done")
+        assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     assert any(masked in one for one in sentences)
     run = dock.session.run
     config = AnalysisConfig(train=TrainConfig(epochs=EPOCHS))

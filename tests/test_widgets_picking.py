@@ -1,6 +1,6 @@
 """Atoms added, moved and deleted by real mouse events on a real canvas."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -39,16 +39,12 @@ def viewer(
 
 
 @pytest.fixture
-def dock(viewer: napari.Viewer, qtbot) -> Iterator[ShiftVAEWidget]:
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
+def dock(viewer: napari.Viewer, qtbot, open_dock) -> ShiftVAEWidget:
+    widget = open_dock(viewer)
     qtbot.wait(50)
     viewer.reset_view()
     widget.atoms.edit.setChecked(True)
-    yield widget
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.pixel_size.close()
+    return widget
 
 
 @pytest.fixture

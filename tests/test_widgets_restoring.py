@@ -1,8 +1,6 @@
 """Runs opened again: with their image, layers and settings, after a crash too."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +11,10 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
-from qtpy.QtCore import QSettings, Qt
+from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog
 
+from driving import WAIT_MS, press
 from napari_shiftvae import jobs
 from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse, finish
@@ -31,7 +30,6 @@ from napari_shiftvae.settings import FindSettings, TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 from napari_shiftvae.widgets.runs_folder import chosen_folder
 
-WAIT_MS = 60_000
 CONFIG = AnalysisConfig(latent_dim=3, dark=False, train=TrainConfig(epochs=3, seed=5))
 
 
@@ -60,32 +58,9 @@ def stopped(file, monkeypatch) -> Run:
     raise AssertionError("no training")
 
 
-@pytest.fixture(autouse=True)
-def no_runs() -> Iterator[None]:
-    shutil.rmtree(runs_folder(), ignore_errors=True)  # other tests have left theirs
-    yield
-    shutil.rmtree(runs_folder(), ignore_errors=True)
-
-
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer: napari.Viewer) -> Iterator[ShiftVAEWidget]:
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    yield widget
-    widget.restoring.close()
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.pixel_size.close()
-
-
-def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+def dock(viewer: napari.Viewer, open_dock) -> ShiftVAEWidget:
+    return open_dock(viewer, epochs=None)
 
 
 def wait_restored(qtbot, dock: ShiftVAEWidget) -> None:

@@ -1,6 +1,5 @@
 """Spectra in the dock: an axis is named, maps lie on the scan."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +34,9 @@ def scan() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def dock(make_napari_viewer: Callable[..., napari.Viewer], scan) -> Iterator[ShiftVAEWidget]:
-    viewer = make_napari_viewer()
+def dock(viewer: napari.Viewer, scan, open_dock) -> ShiftVAEWidget:
     viewer.add_image(scan[0], name="scan", axis_labels=("energy", "y", "x"), **PLACE)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
-    yield widget
-    widget.training.close()
-    widget.spectra.close()
-    widget.atoms_control.close()
-    widget.pixel_size.close()
+    return open_dock(viewer, epochs=None)
 
 
 def test_maps_of_shift_and_latents_lie_on_the_scan(qtbot, dock, scan) -> None:

@@ -1,7 +1,6 @@
 """A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -12,10 +11,9 @@ import pytest
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
-import napari
 from napari.layers import Image, Points, Vectors
-from qtpy.QtCore import Qt
 
+from driving import WAIT_MS, press, wait_idle
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse
@@ -33,7 +31,6 @@ from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 120_000
 FRAMES = 4
 
 
@@ -45,38 +42,14 @@ def stack() -> np.ndarray:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer, stack, tmp_path) -> Iterator[ShiftVAEWidget]:
+def dock(viewer, stack, tmp_path, open_dock) -> ShiftVAEWidget:
     units = ("s", "nm", "nm")
     viewer.add_image(stack, name="movie", scale=(2.0, 0.015, 0.015), units=units)
-    widget = ShiftVAEWidget(viewer)
-    viewer.window.add_dock_widget(widget)
+    widget = open_dock(viewer, epochs=5)
     widget.tabs.setCurrentIndex(1)
-    widget.train.form.setValue(TrainSettings(epochs=5))
     widget.train.stack.share.setValue(50)
     widget.train.stack.set_folder(tmp_path / "movie")
-    yield widget
-    widget.stack.job.close()
-    widget.stack.frames.close()
-    widget.fields_control.close()
-    widget.explore_control.close()
-    widget.training.close()
-    widget.atoms_control.close()
-    widget.model_control.close()
-    widget.pixel_size.close()
-
-
-def press(qtbot, button) -> None:
-    assert button.isEnabled(), button.text()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    return widget
 
 
 def expected(stack, folder) -> pd.DataFrame:
