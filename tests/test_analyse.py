@@ -97,7 +97,7 @@ def test_nanometres_are_pixels_times_their_size(whole):
     pixels = [name for name in atoms.columns if name.endswith("_px")]
     for name in pixels:
         np.testing.assert_allclose(atoms[f"{name[:-3]}_nm"], atoms[name] * 0.015)
-    assert len(pixels) == 14
+    assert len(pixels) == 16
 
 
 def test_pixels_that_are_not_square_scale_each_axis():
