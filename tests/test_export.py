@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from napari_shiftvae.cli import main
-from napari_shiftvae.core import train
+from napari_shiftvae.core import export, train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.apply import encode_image
 from napari_shiftvae.core.errors import InputError
@@ -239,6 +239,13 @@ def test_figure_of_an_empty_map():
 # --- without the image, and mistakes -----------------------------------------------------------
 
 
+@pytest.fixture
+def no_png(monkeypatch):
+    """They take long to draw."""
+    monkeypatch.setattr(export, "as_png", lambda _: b"")
+
+
+@pytest.mark.usefixtures("no_png")
 def test_without_the_image(run, image, tmp_path, monkeypatch):
     export_run(run, None, tmp_path)
     assert not (tmp_path / "image.npy").exists()
@@ -248,6 +255,7 @@ def test_without_the_image(run, image, tmp_path, monkeypatch):
     assert executed(tmp_path, monkeypatch, tmp_path / "elsewhere.npy") == 0
 
 
+@pytest.mark.usefixtures("no_png")
 def test_run_by_another_image_s_model_has_no_script(run, image, tmp_path):
     other = replace(image, data=image.data[::-1].copy())
     export_run(finish(encode_image(run, other)), other, tmp_path)
@@ -267,6 +275,7 @@ def test_mistakes(run, image, tmp_path):
         export_run(run, image, tmp_path / "file")
 
 
+@pytest.mark.usefixtures("no_png")
 def test_command_line(image, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "made.npy", image.data)
     output = tmp_path / "made.shiftvae"
