@@ -89,6 +89,18 @@ def test_what_was_taken_off_is_told_in_the_unit_that_is_chosen(qtbot, dock) -> N
         qtbot.waitUntil(lambda unit=unit: f") {unit} (y, x)" in dock.fields.note.text())
 
 
+def test_arrows_that_are_hidden_are_counted(qtbot, viewer, dock) -> None:
+    dock.fields.vectors.setCurrentText("displacement from the neighbours")  # of which there is none
+    qtbot.waitUntil(lambda: "opposite neighbours" in dock.fields.note.text(), timeout=WAIT_MS)
+    known = len(viewer.layers["made shift"].data)
+    tick(qtbot, dock.fields.hide_noise)
+    hidden = known - len(viewer.layers["made shift"].data)
+    assert hidden > 0.5 * known
+    assert f"{hidden} of {known} arrows are hidden." in dock.fields.note.text()
+    tick(qtbot, dock.fields.hide_noise)
+    assert "hidden" not in dock.fields.note.text()
+
+
 def test_the_scale_of_a_map_is_never_that_of_another(qtbot, viewer, dock) -> None:
     shown_map(qtbot, viewer, dock, "exx", "%")
     before = dock.fields.map_bar.toolTip()
@@ -139,8 +151,6 @@ def test_the_wheel_shows_directions_as_they_are_on_the_canvas(viewer, dock) -> N
 
 def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock) -> None:
     fields, control = dock.fields, dock.fields_control
-    fields.vectors.setCurrentText("displacement from the lattice")
-    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
     fields.reference.setCurrentIndex(1)
     layer = viewer.layers["made reference"]
     assert isinstance(layer, Shapes)
@@ -149,8 +159,10 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
     mouse = Mouse(qtbot, viewer, viewer.layers["made"])
     with qtbot.waitSignal(control.read, timeout=WAIT_MS):
         mouse.drag((30, 30), (110, 90))
+    # arrows of polar displacement, which are shown, need no reference
+    qtbot.waitUntil(lambda: "reference region" in dock.header.message.text(), timeout=WAIT_MS)
+    fields.vectors.setCurrentText("displacement from the lattice")
     qtbot.waitUntil(lambda: "reference region" in fields.note.text(), timeout=WAIT_MS)
-    assert "Draw a rectangle" not in dock.header.message.text()
     few = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
     qtbot.keyClick(fields.reference, Qt.Key.Key_Up)
     assert fields.reference.currentText() == "lattice of the whole image"

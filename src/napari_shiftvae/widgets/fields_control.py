@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_shiftvae.core.readout import Readout
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.scalars import Scalar
+    from napari_shiftvae.core.vector_field import VectorField
     from napari_shiftvae.overlay import Overlay
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
@@ -70,6 +72,7 @@ class FieldsControl(QObject):
         self._followed: Image | None = None  # the map whose colours the bar shows
         self._wrong = False  # what is chosen cannot be worked out
         self._shown_before = True  # whether the arrows were, before something went wrong
+        self._of_arrows = ""  # what they are, in words
         self._told = False  # the last thing said was what to do, or what went wrong
         self._names: NDArray[np.object_] | None = None  # sublattices that were reckoned with
         self._reads = Latest("working out fields", fields_jobs.read, self)
@@ -213,14 +216,16 @@ class FieldsControl(QObject):
         layer = self._references.layer
         if self._told and (layer is None or len(layer.data)):  # else the user is still to draw
             self._told = False
-            self._session.say(readout.sentences[0])
+            # arrows of polar displacement need no reference: then strain alone tells of it
+            of_region = [one for one in readout.sentences if "reference region" in one]
+            self._session.say((of_region or readout.sentences)[0])
         self._readout = readout
         shown = self._panel.map.currentText()
         others = [name for name in readout.scalars if name not in run.maps]
         self._panel.show_maps([*run.maps, *others], shown)
         # that of strain stands with the maps of strain, where there are any
         with_arrows = readout.sentences[:-1] if STRAIN[0] in readout.scalars else readout.sentences
-        self._panel.note.setText("\n".join(with_arrows))
+        self._of_arrows = "\n".join(with_arrows)
         self._show_arrows()
         if shown in others:
             self._on_map()
@@ -254,9 +259,13 @@ class FieldsControl(QObject):
         run, readout, panel = self._session.run, self._readout, self._panel
         if run is None or readout is None:
             return
+        look = self._look()
         self._overlay.runs.show_vectors(
-            run, self._overlay.image, readout.field, self._look(), visible=panel.arrows.isChecked()
+            run, self._overlay.image, readout.field, look, visible=panel.arrows.isChecked()
         )
+        if not self._wrong:
+            hidden = _hidden_in_words(readout.field, look)
+            panel.note.setText("\n".join(filter(None, [self._of_arrows, hidden])))
         self._show_scales()
 
     def _look(self) -> field_layers.Look:
@@ -398,6 +407,13 @@ class FieldsControl(QObject):
         )
         field = readout.field if panel.arrows.isChecked() else None
         return layer.name, (run, image.data, view, scalar, field)
+
+
+def _hidden_in_words(field: VectorField, look: field_layers.Look) -> str:
+    """Tell how many arrows are left out, if any."""
+    known = len(field_layers.shown_rows(field, replace(look, hide_noise=False)))
+    hidden = known - len(field_layers.shown_rows(field, look))
+    return f"{hidden} of {known} arrows are hidden." if hidden else ""
 
 
 def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:
