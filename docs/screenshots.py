@@ -12,7 +12,7 @@ from pathlib import Path
 
 import napari
 from PIL import Image
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from superqt import QCollapsible
 
 from napari_shiftvae.widgets import ShiftVAEWidget
@@ -87,6 +87,35 @@ def classify(dock: ShiftVAEWidget) -> None:
     wait_until(lambda: "class" in dock.session.run.atoms)
 
 
+def save_figure(dock: ShiftVAEWidget, name: str) -> None:
+    """Press Save figure, answer its dialog, and write the figure at half its size."""
+    path = IMAGES / f"{name}.png"
+    ask = QFileDialog.getSaveFileName
+    QFileDialog.getSaveFileName = lambda *_: (str(path), "")
+    try:
+        dock.fields.save_figure.click()
+    finally:
+        QFileDialog.getSaveFileName = ask
+    wait_until(lambda: str(path) in dock.header.message.text())
+    with Image.open(path) as figure:
+        figure.reduce(2).save(path, optimize=True)
+    print(f"docs/images/{name}.png")
+
+
+def draw_reference(viewer: napari.Viewer, dock: ShiftVAEWidget) -> None:
+    """Draw a reference region in one of the domains, and show displacements from its lattice."""
+    fields, image = dock.fields, dock.overlay.image
+    fields.vectors.setCurrentText("displacement from the lattice")
+    fields.reference.setCurrentIndex(fields.reference.count() - 1)
+    region = viewer.layers[f"{image.name} reference"]
+    height, width = image.data.shape
+    (top, bottom), (left, right) = (0.15 * height, 0.85 * height), (0.62 * width, 0.82 * width)
+    region.add_rectangles([[top, left], [top, right], [bottom, right], [bottom, left]])
+    region.mode = "select"
+    wait_until(lambda: "reference region" in fields.note.text())
+    fields.map.setCurrentText("none")
+
+
 def show_part(dock: ShiftVAEWidget, part: QWidget) -> None:
     """Scroll the Explore tab to one of its parts."""
     area = dock.explore.parentWidget().parentWidget()
@@ -146,6 +175,11 @@ def tour() -> None:
     dock.fields.map.setCurrentText("length")
     wait_until(lambda: f"{dock.overlay.image.name} length" in viewer.layers)
     take(viewer, "fields")
+    save_figure(dock, "figure")
+    dock.fields.colour.setCurrentText("length")
+    draw_reference(viewer, dock)
+    take(viewer, "fields_region")
+    viewer.layers.remove(f"{dock.overlay.image.name} reference")
     dock.fields.atoms.setChecked(True)
     dock.fields.canvas_bar.setChecked(False)
     dock.fields.arrows.setChecked(False)
