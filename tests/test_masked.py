@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_shiftvae.core.analyse import analyse, finish
-from napari_shiftvae.core.bound import terms
+from napari_shiftvae.core.bound import Batch, terms
 from napari_shiftvae.core.bounds import cramer_rao
 from napari_shiftvae.core.factors import Motif, factor_patches
 from napari_shiftvae.core.images import MicroscopeImage
@@ -97,15 +97,15 @@ def test_what_lies_under_a_mask_has_no_part_in_the_bound():
     encoded = model.encode(x)
 
     def loss(pixels, weight):
-        found = terms(
-            model,
-            pixels,
-            encoded,
-            torch.Generator().manual_seed(0),
+        batch = Batch(
+            x=pixels,
             centre=torch.zeros(8, 2),
             weight=weight,
+            beyond=None,
+            given=None,
             label=torch.full((8,), -1),
         )
+        found = terms(model, batch, encoded, torch.Generator().manual_seed(0))
         return float(found.loss.detach())
 
     spoilt = torch.where(counts, x, 1e3)

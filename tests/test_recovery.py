@@ -44,9 +44,9 @@ def in_step(monkeypatch):
     def set_up(happens):
         numbers = itertools.count()
 
-        def step(model, x, *arguments, **keywords):
-            happens(next(numbers), model, x)
-            return own(model, x, *arguments, **keywords)
+        def step(model, batch, *arguments, **keywords):
+            happens(next(numbers), model, batch.x)
+            return own(model, batch, *arguments, **keywords)
 
         monkeypatch.setattr(train_module, "_step", step)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from napari_shiftvae.core.classes import UNKNOWN
 from napari_shiftvae.core.infer import (
     batches,
     content,
@@ -21,7 +22,7 @@ from napari_shiftvae.core.infer import (
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.windows import Windows, prior_centre
 
-__all__ = ["Terms", "evidence", "judged", "terms"]
+__all__ = ["Batch", "Terms", "evidence", "gathered", "judged", "terms"]
 
 
 class Terms(NamedTuple):
@@ -35,16 +36,36 @@ class Terms(NamedTuple):
     wrong: Tensor | float  # cost of wrong classes, which is no part of the bound
 
 
+class Batch(NamedTuple):
+    """What is known of B patches."""
+
+    x: Tensor  # (B, *W)
+    centre: Tensor  # (B, A), where the prior of the pose is centred
+    weight: Tensor | None  # as of `Windows.weigh`
+    beyond: Tensor | None  # as of `Windows.beyond`
+    given: Tensor | None  # (B, C), classes that the model is conditional on
+    label: Tensor  # (B,) int, known classes; -1 where not
+
+
+def gathered(patches: Windows, rows: Tensor, centre: Tensor, label: Tensor) -> Batch:
+    """Gather some patches, of centres (N, A) and labels (N,), on the device of the centres."""
+    device = centre.device
+    return Batch(
+        patches.gather(rows.numpy()).to(device),
+        centre[rows],
+        on_device(patches.weigh(rows), device),
+        on_device(patches.beyond(rows), device),
+        given_of(patches, rows, device),
+        label[rows],
+    )
+
+
 def terms(
     model: ShiftVAE,
-    x: Tensor,
+    batch: Batch,
     encoded: Encoded,
     generator: torch.Generator,
     *,
-    centre: Tensor,
-    weight: Tensor | None,
-    label: Tensor,
-    given: Tensor | None = None,
     kl_weights: tuple[float, float] = (1.0, 1.0),
     step: int | None = None,
 ) -> Terms:
@@ -53,31 +74,23 @@ def terms(
     Parameters
     ----------
     model : ShiftVAE
-    x : (B, *W) tensor
+    batch : Batch
     encoded : Encoded
         Their posterior.
     generator : torch.Generator
         Of the sample.
-    centre : (B, A) tensor
-        Where the prior of the pose is centred.
-    weight : tensor or None
-        Of the windows, as of `Windows.weigh`.
-    label : (B,) int tensor
-        Known classes; -1 where not.
-    given : (B, C) tensor, optional
-        Classes that the model is conditional on.
     kl_weights : (float, float)
         Of pose and content.
     step : int, optional
         Finished steps of training: the variance of the noise follows the residual. Without it the
         model is left as it is.
     """
-    pose_dim = model.config.pose_dim
+    x, weight, pose_dim = batch.x, batch.weight, model.config.pose_dim
     noise = torch.randn(len(x), pose_dim + encoded.z.shape[1], generator=generator, device=x.device)
     pose = encoded.pose + encoded.log_sd_pose.exp() * noise[:, :pose_dim]
     z = encoded.z + encoded.log_sd_z.exp() * noise[:, pose_dim:]
-    residual, looked_at = model.residual(content(z, given), pose, x, generator)
-    square, pixels = residual.square(), float(x[0].numel())
+    residual, looked_at = model.residual(content(z, batch.given), pose, x, generator)
+    square, pixels = residual.square(), float(math.prod(model.config.window))
     if weight is not None:
         each = weight.expand_as(x).flatten(1)
         square = square * each[:, looked_at]
@@ -85,11 +98,13 @@ def terms(
             count = each.float().mean()
             square, pixels = square / count, pixels * float(count)
     mean_square = square.mean()
+    if batch.beyond is not None:
+        mean_square = (square.sum() + batch.beyond.sum()) / (len(x) * pixels)
     if step is not None:
         # Slow enough to average over batches, fast enough to follow the fall of the residual.
         model.variance.lerp_(mean_square.detach(), max(0.1, 1 / (1 + step)))
     prior = model.pose_prior
-    kl_pose = _kl((encoded.pose - centre) / prior, encoded.log_sd_pose - prior.log()).sum()
+    kl_pose = _kl((encoded.pose - batch.centre) / prior, encoded.log_sd_pose - prior.log()).sum()
     kl_latents = _kl(encoded.z, encoded.log_sd_z)
     # The constant part makes the loss the bound itself.
     likelihood = (
@@ -98,7 +113,7 @@ def terms(
     kl_content = kl_latents.sum()
     wrong: Tensor | float = 0.0
     if model.classes is not None and model.classes.ready:
-        kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, label)
+        kl_content, wrong = model.classes.divergence(encoded.z, encoded.log_sd_z, batch.label)
     loss = likelihood + kl_weights[0] * kl_pose + kl_weights[1] * kl_content
     return Terms(loss, mean_square, kl_pose, kl_latents, kl_content, wrong)
 
@@ -118,24 +133,13 @@ def judged(model: ShiftVAE, patches: Windows, rows: Tensor) -> tuple[float, Tens
     """
     device = model.variance.device
     generator = torch.Generator(device).manual_seed(0)
-    centre = prior_centre(model, patches)
+    centre = prior_centre(model, patches).to(device)
+    unknown = torch.full((len(patches),), UNKNOWN, device=device)
     total, means, poses = 0.0, [], []
     for piece in batches(len(rows)):
-        own = rows[piece]
-        x = patches.gather(own.numpy()).to(device)
-        given = given_of(patches, own, device)
-        encoded = model.encode(x, given)
-        found = terms(
-            model,
-            x,
-            encoded,
-            generator,
-            centre=centre[own].to(device),
-            weight=on_device(patches.weigh(own), device),
-            label=torch.full((len(own),), -1, device=device),
-            given=given,
-        )
-        total += float(found.loss) * len(own)
+        batch = gathered(patches, rows[piece], centre, unknown)
+        encoded = model.encode(batch.x, batch.given)
+        total += float(terms(model, batch, encoded, generator).loss) * len(piece)
         means.append(encoded.z.cpu())
         poses.append(encoded.pose.cpu())
     return total / len(rows), torch.cat(means), torch.cat(poses)

@@ -166,6 +166,7 @@ class FourierDecoder(_Fourier):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         size = config.patch_size_px
         box = math.ceil(self.box_factor * size)
         top = max(2, math.floor(config.band_limit * box))
@@ -238,6 +239,15 @@ class FourierDecoder(_Fourier):
         rows = left.permute(0, 1, 3, 2).flatten(1, 2)  # (B, S P, 2 K)
         turned: Tensor = (rows @ right).unflatten(1, (len(series), self.size))
         return turned
+
+    def on_basis(self, basis: Tensor) -> FourierDecoder:
+        """Make a decoder of the same weights that draws projections on the columns of (P, Q)."""
+        other = FourierDecoder(self.config)
+        other.net = self.net
+        for name, buffer in self.named_buffers(recurse=False):
+            setattr(other, name, buffer)
+        other.basis_y, other.basis_x = basis.T @ self.basis_y, self.basis_x @ basis
+        return other
 
     @property
     def share(self) -> Tensor:

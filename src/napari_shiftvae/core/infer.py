@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from napari_shiftvae.core.band import in_band
 from napari_shiftvae.core.errors import is_out_of_memory, tell
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.noise import NoiseLaw, NoiseSums
@@ -84,6 +85,7 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
     -------
     Fit
     """
+    model, patches = in_band(model, patches)
 
     def read(rows: Tensor) -> Fit:
         x = patches.gather(rows.numpy()).to(model.variance.device)
@@ -98,7 +100,7 @@ def encode(model: ShiftVAE, patches: Windows) -> Fit:
             z=q.z,
             pose=q.pose,
             covariance=torch.diag_embed(sd.square()),
-            mean_square=residual.square().sum(dim=1) / count,
+            mean_square=_total(residual, on_device(patches.beyond(rows), x.device)) / count,
             given=given,
         )
 
@@ -176,6 +178,8 @@ def _at_maximum(model: ShiftVAE, patches: Windows, fit: Fit) -> Generator[None, 
     """Refine all patches; instead of the covariance, return products of derivatives."""
     pieces = []
     dims = model.config.pose_dim
+    if fit.noise is None:  # else pixels count by what is decoded there
+        model, patches = in_band(model, patches)
 
     def move(rows: Tensor) -> Fit:
         with torch.no_grad():
@@ -222,7 +226,7 @@ def maximise(
     device, dims = model.variance.device, model.config.pose_dim
     x = patches.gather(rows.numpy()).to(device)
     root, count = root_weight(model, patches, rows)
-    given = given_of(patches, rows, device)
+    beyond, given = on_device(patches.beyond(rows), device), given_of(patches, rows, device)
     if law is not None:
         pattern = model.decode(content(start[:, dims:], given), start[:, :dims])
         root = law.reweighted(root, patches, rows, pattern)
@@ -248,7 +252,7 @@ def maximise(
             own = root[active]
             residual, jacobian = residual * own, jacobian * own[:, None]
         off = here - centre[active]
-        sum_square = residual.square().sum(dim=1)
+        sum_square = _total(residual, None if beyond is None else beyond[active])
         new_score = sum_square / model.variance + (precision * off.square()).sum(dim=1)
         better = new_score <= score[active]
         kept = active[better]
@@ -270,6 +274,12 @@ def maximise(
         if not len(active):
             break
     return best, products, mean_square
+
+
+def _total(residual: Tensor, beyond: Tensor | None) -> Tensor:
+    """Sums of squares (B,) of residuals (B, M), and of what the windows hold beyond."""
+    total = residual.square().sum(dim=1)
+    return total if beyond is None else total + beyond
 
 
 def prior_precision(model: ShiftVAE) -> Tensor:

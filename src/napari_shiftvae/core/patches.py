@@ -87,6 +87,9 @@ class Patches:
         masked = self._windows(self.masked, rows.numpy())
         return torch.from_numpy(~masked) if masked.any() else None
 
+    def beyond(self, rows: torch.Tensor) -> None:
+        """Windows hold all their values."""
+
     def _windows(self, of: NDArray[Any], rows: NDArray[np.int64] | slice) -> NDArray[Any]:
         """Copy windows (B, P, P) of something on the pixels of the frames."""
         size = self.patch_size_px

@@ -68,6 +68,9 @@ class Spectra:
         """Weights (B, 1) of some spectra."""
         return None if self.weight is None else self.weight[rows]
 
+    def beyond(self, rows: torch.Tensor) -> None:
+        """Windows hold all their values."""
+
     def gather(self, rows: ArrayLike | slice = slice(None)) -> torch.Tensor:
         """Copy some normalised spectra, (B, W)."""
         rows = rows if isinstance(rows, slice) else np.asarray(rows)

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.adam import Adam
-from napari_shiftvae.core.bound import evidence, judged, terms
+from napari_shiftvae.core.band import in_band
+from napari_shiftvae.core.bound import Batch, evidence, gathered, judged, terms
 from napari_shiftvae.core.classes import UNKNOWN, Labels
 from napari_shiftvae.core.decoders import lean_to_prior
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.infer import given_of, on_device
 from napari_shiftvae.core.model import Encoded, ShiftVAE
 from napari_shiftvae.core.recovery import LostLossError, recovering
 from napari_shiftvae.core.smoothness import Neighbourhood, settle
@@ -205,6 +205,7 @@ def _training(
     labels: Labels | None,
 ) -> Iterator[TrainReport]:
     """Train on from a state to the end."""
+    model, patches = in_band(model, patches)
     count = len(patches)
     learn, judge = hold_out(count, config.share_for(count), config.seed)
     state.learned_from = len(learn)
@@ -214,8 +215,8 @@ def _training(
         pace = state.pace = Pace(over=True)
     device = model.variance.device
     remainder = torch.from_numpy(patches.remainder_yx_px).float()
-    centre = prior_centre(model, patches)
-    label = torch.full((count,), UNKNOWN) if labels is None else labels.number
+    centre = prior_centre(model, patches).to(device)
+    label = (torch.full((count,), UNKNOWN) if labels is None else labels.number).to(device)
     latents = torch.full((count, model.config.latent_dim), torch.nan)
     variance = torch.full_like(latents, torch.nan)
     shift = torch.full(remainder.shape, torch.nan)
@@ -234,15 +235,11 @@ def _training(
         rows = state.order.pop(0)
         found, encoded = _step(
             model,
-            patches.gather(rows.numpy()).to(device),
+            gathered(patches, rows, centre, label),
             config,
             state,
             least=least,
-            centre=centre[rows].to(device),
-            weight=on_device(patches.weigh(rows), device),
             pairs=_pairs(rows, neighbours if config.smoothness else None, device),
-            label=label[rows].to(device),
-            given=given_of(patches, rows, device),
         )
         if not math.isfinite(found[0]):
             raise LostLossError
@@ -251,8 +248,7 @@ def _training(
         latents[rows] = encoded.z.detach().cpu()
         shift[rows] = model.placed(encoded.pose)[0].detach().cpu() - remainder[rows]
         state.step += 1
-        if not pace.over:
-            _keep_pace(model, patches, judge, state, least)
+        _keep_pace(model, patches, judge, state, least)
         total = least + pace.waited
         if len(judge) and not state.order:
             state.validation, latents[judge], pose = judged(model, patches, judge)
@@ -284,19 +280,15 @@ def _training(
 
 def _step(
     model: ShiftVAE,
-    x: torch.Tensor,
+    batch: Batch,
     config: TrainConfig,
     state: TrainState,
     *,
     least: int,
-    centre: torch.Tensor,
-    weight: torch.Tensor | None,
     pairs: tuple[torch.Tensor, torch.Tensor] | None,
-    label: torch.Tensor,
-    given: torch.Tensor | None,
 ) -> tuple[torch.Tensor, Encoded]:
     """One step of Adam; returns loss, mean square residual, KL of pose and of each latent."""
-    encoded = model.encode(x, given)
+    encoded = model.encode(batch.x, batch.given)
     extra: torch.Tensor | float = 0.0
     if pairs is not None:
         z, log_sd, extra = settle(
@@ -310,13 +302,9 @@ def _step(
     price = _price(state, least, config)
     found = terms(
         model,
-        x,
+        batch,
         encoded,
         state.generator,
-        centre=centre,
-        weight=weight,
-        label=label,
-        given=given,
         kl_weights=(config.kl_shift, price * config.kl_content),
         step=state.step,
     )
@@ -371,6 +359,8 @@ def _keep_pace(
 ) -> None:
     """Average the decoder's weights after a step, and decide by them whether to wait."""
     pace = state.pace
+    if pace.over:
+        return
     pace.waited += pace.waiting
     weights = [parameter.detach() for parameter in model.decoder.parameters()]
     state.averages = state.averages or [weight.clone() for weight in weights]

@@ -46,6 +46,10 @@ class Windows(Protocol):
         """Copy the normalised values of some windows, (B, *W)."""
         ...
 
+    def beyond(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Sum of squares (B,) of what windows hold beyond these values; None for nothing."""
+        ...
+
 
 def prior_centre(model: ShiftVAE, patches: Windows) -> torch.Tensor:
     """Centres (N, A) of the pose's prior: the picks, unrotated and in the common scale."""
