@@ -161,9 +161,9 @@ def in_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], 
     own, number = train._step, iter(range(10**9))
 
     def set_up(happens: Callable[..., None]) -> None:
-        def step(model, x, *arguments, **keywords):
-            happens(next(number), model, x)
-            return own(model, x, *arguments, **keywords)
+        def step(model, batch, *arguments, **keywords):
+            happens(next(number), model, batch.x)
+            return own(model, batch, *arguments, **keywords)
 
         monkeypatch.setattr(train, "_step", step)
 

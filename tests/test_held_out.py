@@ -174,4 +174,4 @@ def test_why_training_ended_is_told_in_words():
     ending = Ending(epochs=20, added=0, held_out=50, gain_nat=0.1, decided=True)
     assert "20 epochs, the least: halfway, 50 held-out patches" in ending.sentence
     assert "13 more than the least: until" in replace(ending, epochs=33, added=13).sentence
-    assert "still gained 0.5 nat" in replace(ending, gain_nat=0.5).sentence
+    assert "still described better" in replace(ending, gain_nat=0.5).sentence
