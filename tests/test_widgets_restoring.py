@@ -146,7 +146,7 @@ def test_image_that_is_open_is_found_among_others(viewer, dock, run, tmp_path, f
         np.testing.assert_allclose(viewer.layers[name].data_to_world((3, 4)), (11, 18))
 
 
-def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, stopped) -> None:
+def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, runs, stopped) -> None:
     left = Autosave.of("made").checkpoint
     left = left.with_name(left.name.replace(f" {os.getpid()}.", " 999999999."))  # of a dead process
     left.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, stopped) -> 
     qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
     assert dock.session.run.finished, dock.header.message.text()
     assert not left.exists()
-    (saved,) = runs_folder().iterdir()
+    (saved,) = runs.iterdir()
     assert load_run(saved).finished
     again = ShiftVAEWidget(viewer)
     qtbot.addWidget(again)
