@@ -295,9 +295,9 @@ def polar_in_cage(
     why = (
         "The run is of an earlier version, whose zero is no property of the image."
         if "polar_y_px" not in run.atoms
-        else "The windows do not hold the nearest neighbours of most atoms whole: for a zero that "
-        "is a property of the image choose a patch size of "
-        f"{2 * round(1.25 * run.separation_px)} px, and own patterns for the sublattices."
+        else "The windows do not hold the nearest neighbours of most atoms whole: a zero that is a "
+        f"property of the image may come with patches of {2 * round(1.25 * run.separation_px)} px "
+        "and own patterns for the sublattices."
     )
     return replace(found, sentence=f"{found.sentence} {why}")
 
