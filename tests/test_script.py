@@ -276,7 +276,7 @@ def test_classes_and_fields_of_an_image(image) -> None:
     found = classify(run, patches, run.atoms[["z1", "z2"]].to_numpy(), sort)
     np.testing.assert_array_equal(space["label"], found.run.atoms["class"])
     region = polygon2mask(image.data.shape, outline)
-    _, expected = read(run, vars(options), region, None, (0.02, 0.021))
+    _, expected = read(run, vars(options), region, {"pixel_size_nm": (0.02, 0.021)})
     np.testing.assert_array_equal(space["vectors"], expected.field.true_yx_px)
 
 
