@@ -13,6 +13,7 @@ from driving import WAIT_MS, press, read, run
 from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.layers import latent_colours
 from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets.patterns_box import GAP
 
 
 def test_explore_shows_the_run(finished_dock, made) -> None:
@@ -34,7 +35,8 @@ def test_explore_shows_the_run(finished_dock, made) -> None:
         np.sort(dock.session.run.atoms["residual"].dropna()),
     )
     side = dock.session.run.model.config.patch_size_px
-    assert dock.explore.patterns.grid.pixels.shape == (9 * side, 9 * side, 2)
+    each = side + GAP
+    assert dock.explore.patterns.grid.pixels.shape == (9 * each, 9 * each, 2)
 
 
 def test_fields_drive_the_layers(qtbot, viewer, dock) -> None:
