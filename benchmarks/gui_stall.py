@@ -251,6 +251,28 @@ def open_window(pixels: NDArray[np.float32]) -> tuple[napari.Viewer, ShiftVAEWid
     return viewer, widget
 
 
+def napari_alone(pixels: NDArray[np.float32], positions_yx: NDArray[np.float64]) -> Heartbeat:
+    """Add one plain layer after the other to a viewer without the plugin."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*WINDOW)
+    viewer.add_image(pixels)
+    arrows = np.stack([positions_yx, np.ones_like(positions_yx)], axis=1)
+    heartbeat = Heartbeat()
+    for name, add in (
+        ("Points", lambda: viewer.add_points(positions_yx)),
+        ("Image", lambda: viewer.add_image(pixels[::-1].copy(), opacity=0.5)),
+        ("Vectors", lambda: viewer.add_vectors(arrows)),
+    ):
+        wait(SETTLE_MS)
+        heartbeat.stage = name
+        QTimer.singleShot(0, add)
+        wait(SETTLE_MS)
+        heartbeat.stage = "idle"
+    heartbeat.stop()
+    viewer.close()
+    return heartbeat
+
+
 def measure(
     chosen: argparse.Namespace,
     pixels: NDArray[np.float32],
@@ -297,6 +319,11 @@ def measure(
             f"ms at most, training has ended after {1e3 * max(ended):.0f} ms."
         )
     viewer.close()
+    alone = napari_alone(pixels, run.picks_yx)
+    print_table(
+        "napari without the plugin, given one plain layer of as many atoms, a map, their arrows",
+        [row(kind, [kind], alone) for kind in ("Points", "Image", "Vectors")],
+    )
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ expectation-maximisation, which climbs the same bound. It begins at the mixture 
 farthest apart, in units of the latents' posterior deviation, so that latents which carry nothing
 have no say. Where all classes have labelled atoms, they
 follow these alone, with one covariance: a climb over all atoms leads small classes astray, to
-whatever is more frequent, such as the neighbours of defects.
+whatever is more frequent, such as the neighbours of defects. A single step of it, at the end, tells
+how wide and how frequent each class is, which a few labelled atoms do not.
 """
 
 from __future__ import annotations
@@ -147,26 +148,36 @@ class ClassPrior(nn.Module):
         if not self.ready:
             self._begin(z, variance)
         for _ in range(rounds):
-            share = self.shares(z, variance, label)
-            total = share.sum(dim=0).clamp_min(1e-6)
-            self.weight.copy_(total / total.sum())
-            self.mean.copy_(share.T @ z / total[:, None])
-            off = z[:, None] - self.mean
-            spread = torch.einsum("bc,bck,bcl->ckl", share, off, off)
-            spread += torch.diag_embed(share.T @ variance)
-            floor = FLOOR * torch.eye(z.shape[1], device=z.device)
-            self.covariance.copy_(spread / total[:, None, None] + floor)
+            self._climb(z, variance, label)
 
     @torch.no_grad()
     def settle(self, z: Tensor, variance: Tensor, label: Tensor) -> None:
-        """Climb to the end; from a new beginning, too, where no labels say which classes."""
+        """Climb to the end; from a new beginning, too, where no labels say which classes.
+
+        Where labelled atoms have said which classes, all atoms say how wide and how frequent these
+        are, in a single step: more would lead astray.
+        """
         self.follow(z, variance, label, LAST_ROUNDS)
+        if len(label[label >= 0].unique()) == len(self.weight):
+            self._climb(z, variance, label)
         if (label >= 0).any():
             return
         other = ClassPrior(*self.mean.shape).to(z.device)
         other.follow(z, variance, label, LAST_ROUNDS)
         if other.completed_bound(z, variance) > self.completed_bound(z, variance):
             self.load_state_dict(other.state_dict())
+
+    def _climb(self, z: Tensor, variance: Tensor, label: Tensor) -> None:
+        """One round of expectation-maximisation."""
+        share = self.shares(z, variance, label)
+        total = share.sum(dim=0).clamp_min(1e-6)
+        self.weight.copy_(total / total.sum())
+        self.mean.copy_(share.T @ z / total[:, None])
+        off = z[:, None] - self.mean
+        spread = torch.einsum("bc,bck,bcl->ckl", share, off, off)
+        spread += torch.diag_embed(share.T @ variance)
+        floor = FLOOR * torch.eye(z.shape[1], device=z.device)
+        self.covariance.copy_(spread / total[:, None, None] + floor)
 
     def completed_bound(self, z: Tensor, variance: Tensor) -> float:
         """Mean bound on the latents (N, K) less the entropy of the classes [nat]."""
