@@ -21,11 +21,12 @@ import torch
 from factor_task import Case, mosaic
 from machine import on_this_machine, print_table
 from napari_shiftvae.core.band import InBand
-from napari_shiftvae.core.gauge import fix_gauge, read
+from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.infer import encode, refine
 from napari_shiftvae.core.model import Encoded, ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches
 from napari_shiftvae.core.polish import polish
+from napari_shiftvae.core.reading import read
 from napari_shiftvae.core.spectrum import power_spectrum
 from napari_shiftvae.core.train import TrainConfig, start, train
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cut_short import CONFIG, interrupted
+from cut_short import CONFIG, IMAGE, interrupted, whole_run
 from napari_shiftvae.core import checkpoint, runfile, train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.checkpoint import (
@@ -25,21 +25,17 @@ from napari_shiftvae.core.checkpoint import (
     with_checkpoints,
 )
 from napari_shiftvae.core.errors import Cancelled, Notice
-from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run
-from napari_shiftvae.core.simulate import perovskite
 
 
 @pytest.fixture(scope="module")
 def image():
-    made = perovskite(rng=np.random.default_rng(0), shape=(160, 150))
-    return MicroscopeImage(data=made.image, name="made")
+    return IMAGE
 
 
 @pytest.fixture(scope="module")
-def whole(image):
-    """The analysis without an interruption."""
-    return finish(analyse(image, CONFIG))
+def whole():
+    return whole_run()
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from napari_shiftvae.core.diagnostics import diagnose
-from napari_shiftvae.core.gauge import Reading
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.patches import stack_patches
+from napari_shiftvae.core.reading import Reading
 
 COUNT = 200
 

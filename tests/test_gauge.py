@@ -12,16 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_shiftvae.core.gauge import (
-    Reading,
-    fix_gauge,
-    latent_information,
-    read,
-)
+from napari_shiftvae.core.gauge import fix_gauge, latent_information
 from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.landmarks import find_landmarks
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import Patches, extract_patches, stack_patches
+from napari_shiftvae.core.reading import Reading, read
 from napari_shiftvae.core.simulate import Motif, factor_patches
 from napari_shiftvae.core.train import TrainConfig, train
 

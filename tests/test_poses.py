@@ -10,12 +10,13 @@ import torch
 
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.gauge import Reading, fix_gauge, read
+from napari_shiftvae.core.gauge import fix_gauge
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.infer import Fit, encode, refine
 from napari_shiftvae.core.model import ModelConfig, ShiftVAE
 from napari_shiftvae.core.patches import stack_patches
 from napari_shiftvae.core.pose_simulation import PosePatches, pose_patches, render_poses
+from napari_shiftvae.core.reading import Reading, read
 from napari_shiftvae.core.runfile import load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.train import TrainConfig, train

@@ -1,6 +1,6 @@
 """Training goes on where memory runs out or the loss is lost."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -34,23 +34,6 @@ def model():
         patch_size_px=16, separation_px=5.6, shift_prior_px=0.8, band_limit=0.4, hidden=48
     )
     return ShiftVAE(config, torch.Generator().manual_seed(0))
-
-
-@pytest.fixture
-def in_step(monkeypatch):
-    """Have something happen before some steps: a function of number, batch and its own doing."""
-    own = train_module._step
-
-    def set_up(happens):
-        numbers = itertools.count()
-
-        def step(model, batch, *arguments, **keywords):
-            happens(next(numbers), model, batch.x)
-            return own(model, batch, *arguments, **keywords)
-
-        monkeypatch.setattr(train_module, "_step", step)
-
-    return set_up
 
 
 @pytest.fixture
@@ -116,7 +99,7 @@ def test_memory_that_runs_out_later_costs_no_epoch(model, patches, in_step):
     with pytest.warns(UserWarning, match="Memory ran out"):
         reports = list(train(model, patches, TrainConfig(epochs=20)))
     epochs = [report.epoch for report in reports]
-    assert all(later >= epoch - 2 for epoch, later in itertools.pairwise(epochs))
+    assert all(later >= epoch - 2 for epoch, later in pairwise(epochs))
     last = reports[-1]
     assert (last.epoch, last.epochs) == (20, 20)
     assert last.step == 20 * 17  # 200 patches, 12 at a time

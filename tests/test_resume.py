@@ -8,15 +8,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from cut_short import CONFIG, interrupted
+from cut_short import CONFIG, IMAGE, interrupted, whole_run
 from napari_shiftvae.core import analyse as analysis
 from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import atoms_csv, load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
-from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
 
 MOMENT = "training.moments.encoder.2.0.weight.exp_avg"
@@ -24,14 +22,12 @@ MOMENT = "training.moments.encoder.2.0.weight.exp_avg"
 
 @pytest.fixture(scope="module")
 def image():
-    made = perovskite(rng=np.random.default_rng(0), shape=(160, 150))
-    return MicroscopeImage(data=made.image, name="made")
+    return IMAGE
 
 
 @pytest.fixture(scope="module")
-def whole(image):
-    """The analysis without an interruption."""
-    return finish(analyse(image, CONFIG))
+def whole():
+    return whole_run()
 
 
 @pytest.fixture

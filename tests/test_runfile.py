@@ -19,7 +19,7 @@ from napari_shiftvae.core.runs import summary
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.core.train import TrainConfig
-from saved_run import run_with_all
+from saved_run import members, run_with_all
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,8 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def content(run, tmp_path_factory):
-    """Members of a good run file."""
-    path = save_run(run, tmp_path_factory.mktemp("good") / "good.shiftvae")
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+def content():
+    return members()
 
 
 # --- there and back ----------------------------------------------------------------------------

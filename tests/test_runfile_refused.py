@@ -16,7 +16,7 @@ from napari_shiftvae.core import runfile
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.runfile import FORMAT_VERSION, load_run, save_run
 from napari_shiftvae.core.settings import AnalysisConfig
-from saved_run import run_with_all
+from saved_run import members, run_with_all
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,8 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def content(run, tmp_path_factory):
-    """Members of a good run file."""
-    path = save_run(run, tmp_path_factory.mktemp("good") / "good.shiftvae")
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+def content():
+    return members()
 
 
 @pytest.fixture

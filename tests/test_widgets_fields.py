@@ -53,13 +53,13 @@ def shown_map(qtbot, viewer, dock, name: str, unit: str) -> napari.layers.Image:
     """Choose a map and a unit, and wait for the layer."""
     dock.fields.map.setCurrentText(name)
     dock.fields.unit.setCurrentText(unit)
-    followed = dock.fields_control
+    scales = dock.fields_control._scales
     qtbot.waitUntil(
         lambda: (
             f"made {name}" in viewer.layers
             and viewer.layers[f"made {name}"].visible
             and f"({unit})" in dock.fields.map_bar.toolTip()
-            and followed._followed is viewer.layers[f"made {name}"]
+            and scales.map is viewer.layers[f"made {name}"]
         ),
         timeout=WAIT_MS,
     )

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_shiftvae.core.diagnostics import diagnose
-from napari_shiftvae.core.gauge import read
 from napari_shiftvae.core.given import Told
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.reading import read
 from napari_shiftvae.core.runs import ImageInfo, Run, atoms_table
 from napari_shiftvae.core.settings import AnalysisConfig
 

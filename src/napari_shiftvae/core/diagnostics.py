@@ -10,9 +10,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.gauge import Reading, latent_information
+from napari_shiftvae.core.gauge import latent_information
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.patches import Patches
+from napari_shiftvae.core.reading import Reading
 
 ACTIVE_NAT = 0.1
 LEAKAGE_WORTH_SAYING = 0.1

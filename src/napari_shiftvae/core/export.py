@@ -19,6 +19,7 @@ from napari_shiftvae.core.figure import Arrows, Figure
 from napari_shiftvae.core.figure_files import as_png, as_svg
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image, checksum
 from napari_shiftvae.core.lattice import neighbour_distance
+from napari_shiftvae.core.lengths import Ruler
 from napari_shiftvae.core.palettes import GREY, limits_of
 from napari_shiftvae.core.readout import Options, polar_in_cage, read_out
 from napari_shiftvae.core.reproduce import reproducing_script
@@ -76,8 +77,8 @@ def export_run(
     if scalars is None:
         scalars = list(read_out(run, Options()).scalars.values())
     size = run.image.pixel_size_nm
-    mean_nm = None if size is None else float(np.sqrt(np.prod(size)))
-    scalars = [one.given_in("pm", mean_nm) for one in scalars if one.known >= FEWEST]
+    ruler = Ruler.of("pm", size)
+    scalars = [one.given_in(ruler) for one in scalars if one.known >= FEWEST]
     deviations = [one.deviation() for one in scalars if np.isfinite(one.sd).sum() >= FEWEST]
     labels = {scalar.file_name: scalar.label for scalar in (*scalars, *deviations)}
     files = {"atoms.csv": atoms_csv(run.atoms)}

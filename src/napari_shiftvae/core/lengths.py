@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["PER_NM", "PIXELS", "Ruler", "Unit", "with_deviation"]
+__all__ = ["PIXELS", "Ruler", "Unit", "with_deviation"]
 
 Unit = Literal["px", "pm", "nm", "angstrom"]
 PER_NM = {"pm": 1000.0, "nm": 1.0, "angstrom": 10.0}

@@ -13,11 +13,11 @@ from PIL import Image
 
 from napari_shiftvae.core.computer import alone
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.core.gauge import pose_of
 from napari_shiftvae.core.given import GIVEN, with_given
 from napari_shiftvae.core.images import MicroscopeImage, as_float_image
 from napari_shiftvae.core.infer import content
 from napari_shiftvae.core.patches import Patches, extract_patches
+from napari_shiftvae.core.reading import pose_of
 from napari_shiftvae.core.runs import Run
 
 GAP_PX = 2  # between the pictures of a strip

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.diagnostics import Diagnostics
 from napari_shiftvae.core.fields import pixel_maps
-from napari_shiftvae.core.gauge import Reading
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.infer import Fit
 from napari_shiftvae.core.model import ShiftVAE
 from napari_shiftvae.core.patches import Patches
 from napari_shiftvae.core.positions import with_nm
+from napari_shiftvae.core.reading import Reading
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.stopping import Ending
 from napari_shiftvae.core.train import TrainState

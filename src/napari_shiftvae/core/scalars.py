@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_shiftvae.core.errors import InputError
 from napari_shiftvae.core.fields import pixel_maps
-from napari_shiftvae.core.lengths import PER_NM
+from napari_shiftvae.core.lengths import Ruler
 from napari_shiftvae.core.palettes import DIVERGING, VIRIDIS, limits_of
 from napari_shiftvae.core.runs import Run
 from napari_shiftvae.core.strain import Strain
@@ -73,19 +73,12 @@ class Scalar:
         """Colours of its map: diverging where it is signed."""
         return DIVERGING if self.signed else VIRIDIS
 
-    def given_in(self, unit: str, pixel_nm: float | None) -> Scalar:
-        """Give a length in another unit; other quantities stay as they are.
-
-        Parameters
-        ----------
-        unit : {"px", "pm", "nm", "angstrom"}
-        pixel_nm : float or None
-            Size of a pixel [nm]; lengths stay in pixels where it is not known.
-        """
-        if self.unit != "px" or unit == "px" or pixel_nm is None:
+    def given_in(self, ruler: Ruler) -> Scalar:
+        """Give a length in the unit of a ruler; other quantities stay as they are."""
+        if self.unit != "px":
             return self
-        factor = pixel_nm * PER_NM[unit]
-        return replace(self, unit=unit, values=factor * self.values, sd=factor * self.sd)
+        factor = ruler.per_px
+        return replace(self, unit=ruler.unit, values=factor * self.values, sd=factor * self.sd)
 
     def deviation(self) -> Scalar:
         """Return its standard deviation, to be shown as a map of its own.

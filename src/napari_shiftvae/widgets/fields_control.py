@@ -12,11 +12,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_shiftvae import field_layers, fields_jobs
 from napari_shiftvae.core.errors import InputError
-from napari_shiftvae.layers import arrow_colormap
 from napari_shiftvae.regions import region_mask, region_outlines
 from napari_shiftvae.script_jobs import Results
-from napari_shiftvae.widgets.canvas_bars import CanvasBars
 from napari_shiftvae.widgets.eyes import Eyes
+from napari_shiftvae.widgets.field_scales import FieldScales
 from napari_shiftvae.widgets.fields_panel import COLOURS, NO_MAP, TRENDS
 from napari_shiftvae.widgets.figures import Figures
 from napari_shiftvae.widgets.references import References
@@ -25,11 +24,10 @@ from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
-    from napari_shiftvae.core.lengths import Unit
+    from napari_shiftvae.core.lengths import Ruler
     from napari_shiftvae.core.readout import Readout
     from napari_shiftvae.core.runs import Run
     from napari_shiftvae.core.scalars import Scalar
@@ -69,7 +67,6 @@ class FieldsControl(QObject):
         self._image = image
         self._readout: Readout | None = None
         self._pixel_size_nm: tuple[float, float] | None = None
-        self._followed: Image | None = None  # the map whose colours the bar shows
         self._wrong = False  # what is chosen cannot be worked out
         self._shown_before = True  # whether the arrows were, before something went wrong
         self._of_arrows = ""  # what they are, in words
@@ -80,7 +77,8 @@ class FieldsControl(QObject):
         self._results = ResultFiles(panel, overlay, image, self._scalars)
         self._references = References(panel, viewer, overlay)
         self._figures = Figures(panel, self._session, self._what_is_shown)
-        self._bars = CanvasBars(panel, viewer)
+        self._scales = FieldScales(panel, viewer)
+        self._scales.limits_changed.connect(self._show_scales)
         self._eyes = Eyes(panel, viewer, overlay)
         self._eyes.map_changed.connect(self._on_map_seen)
         panel.asked.connect(self._ask)
@@ -104,14 +102,12 @@ class FieldsControl(QObject):
         self._figures.close()
         self._references.close()
         self._eyes.close()
-        if self._followed is not None:  # its canvas may be gone: leave its bar as it is
-            self._followed.events.contrast_limits.disconnect(self._show_scales)
-        self._bars.close()
+        self._scales.close()
 
     def show_run(self, run: Run | None) -> None:
         """Offer what a run has, as its layers are at the moment."""
         self._panel.show_content(run is not None)
-        self._follow(None)
+        self._scales.follow(None)
         if run is None:
             self._readout = None
             return
@@ -135,9 +131,12 @@ class FieldsControl(QObject):
             self._ask()
 
     @property
-    def _pixel_nm(self) -> float | None:
-        """Size of a square pixel of the same area [nm]."""
-        return None if self._pixel_size_nm is None else float(np.prod(self._pixel_size_nm) ** 0.5)
+    def _ruler(self) -> Ruler:
+        """In what lengths are shown."""
+        from napari_shiftvae.core.lengths import Ruler
+
+        unit = self._panel.unit.currentText()
+        return Ruler.of(unit, self._pixel_size_nm)  # type: ignore[arg-type]
 
     # -- working out ---------------------------------------------------------------------------
 
@@ -230,7 +229,7 @@ class FieldsControl(QObject):
         if shown in others:
             self._on_map()
         else:
-            self._follow(self._overlay.runs.map_of(run, shown))
+            self._scales.follow(self._overlay.runs.map_of(run, shown))
         self.read.emit()
 
     def _on_refused(self, sentence: str) -> None:
@@ -277,60 +276,18 @@ class FieldsControl(QObject):
 
     # -- scales --------------------------------------------------------------------------------
 
-    def _show_scales(self, _: object = None) -> None:
-        run, readout, panel = self._session.run, self._readout, self._panel
+    def _show_scales(self) -> None:
+        run, readout = self._session.run, self._readout
         if run is None or readout is None:
             return
-        colour = COLOURS[panel.colour.currentText()]
-        panel.wheel.setVisible(colour == field_layers.ANGLE)
-        panel.arrow_bar.setVisible(colour == field_layers.LENGTH)
-        if self._overlay.image is not None:
-            panel.wheel.set_directions(
-                field_layers.directions_on_screen(self._overlay.image, readout.field.square_yx)
-            )
-        length = self._given(readout.scalars["length"])
-        factor, unit = self._factor(length.unit), length.unit
-        longest = factor * field_layers.longest_px(readout.field)
-        panel.arrow_bar.set_scale(f"length of arrow ({unit})", arrow_colormap(), (0.0, longest))
-        scalar = self._shown_scalar()
-        panel.map_bar.setVisible(scalar is not None)
-        panel.map_note.hide()
-        panel.deviation.setEnabled(panel.map.currentText() != NO_MAP)
-        if scalar is None:
-            return
-        drawn = self._overlay.runs.map_of(run, scalar.name)
-        if drawn is None or drawn is not self._followed:
-            return  # its bars come with the map, which is being drawn
-        limits = tuple(drawn.contrast_limits) if drawn.visible else scalar.limits
-        self._bars.entitle(scalar.label)
-        panel.map_bar.set_scale(scalar.label, field_layers.colormap(scalar), limits)
-        said = [scalar.note or _deviation_in_words(scalar, wanted=panel.deviation.isChecked())]
-        said += [readout.sentences[-1]] * (panel.map.currentText() in STRAIN)
-        panel.map_note.setText("\n".join(filter(None, said)))
-        panel.map_note.setVisible(bool(panel.map_note.text()))
+        self._scales.show_arrows(readout.field, self._overlay.image, self._ruler)
+        name, scalar = self._panel.map.currentText(), self._shown_scalar()
+        drawn = None if scalar is None else self._overlay.runs.map_of(run, scalar.name)
+        self._panel.deviation.setEnabled(name != NO_MAP)
+        self._scales.show_map(scalar, drawn, readout.sentences[-1] if name in STRAIN else "")
 
     def _scalars(self) -> list[Scalar]:
         return [] if self._readout is None else list(self._readout.scalars.values())
-
-    def _given(self, scalar: Scalar) -> Scalar:
-        return scalar.given_in(self._panel.unit.currentText(), self._pixel_nm)
-
-    def _factor(self, unit: Unit) -> float:
-        """Lengths in a unit for one in pixels."""
-        from napari_shiftvae.core.lengths import Ruler
-
-        return Ruler.of(unit, self._pixel_size_nm).per_px
-
-    def _follow(self, layer: Image | None) -> None:
-        """Let the colour bars be those of a map."""
-        if layer is self._followed:
-            return
-        if self._followed is not None:
-            self._followed.events.contrast_limits.disconnect(self._show_scales)
-        self._followed = layer
-        if layer is not None:
-            layer.events.contrast_limits.connect(self._show_scales)
-        self._bars.of(layer)
 
     # -- maps ----------------------------------------------------------------------------------
 
@@ -339,7 +296,7 @@ class FieldsControl(QObject):
         name = self._panel.map.currentText()
         if self._readout is None or name not in self._readout.scalars:
             return None
-        scalar = self._given(self._readout.scalars[name])
+        scalar = self._readout.scalars[name].given_in(self._ruler)
         if self._panel.deviation.isChecked() and np.isfinite(scalar.sd).any():
             return scalar.deviation()
         return scalar
@@ -353,7 +310,7 @@ class FieldsControl(QObject):
         there = self._overlay.runs.map_of(run, wanted)
         if scalar is None or (wanted in run.maps and there is not None):
             self._overlay.runs.show_map(run, wanted)
-            self._follow(there)
+            self._scales.follow(there)
         else:
             self._draws.ask(run, scalar)
         self._show_scales()
@@ -366,7 +323,7 @@ class FieldsControl(QObject):
         if run is not None:
             self._panel.choose_map(name)
             none = self._panel.map.currentText() == NO_MAP
-            self._follow(None if none else self._overlay.runs.map_of(run, name))
+            self._scales.follow(None if none else self._overlay.runs.map_of(run, name))
             self._show_scales()
 
     def _on_drawn(self, result: tuple[Run, Scalar, NDArray[np.float32]]) -> None:
@@ -377,7 +334,7 @@ class FieldsControl(QObject):
         if (wanted.name, wanted.unit) == (scalar.name, scalar.unit):
             look = field_layers.map_look(scalar)
             self._overlay.runs.show_field(run, self._overlay.image, scalar.name, drawn, look)
-            self._follow(self._overlay.runs.map_of(run, scalar.name))
+            self._scales.follow(self._overlay.runs.map_of(run, scalar.name))
             self._show_scales()
 
     def _what_is_shown(self) -> tuple[str, tuple[Any, ...]] | None:
@@ -392,7 +349,7 @@ class FieldsControl(QObject):
         first, last = layer.corner_pixels[:, -2:]
         said = [] if scalar is None else [scalar.name]
         said += [panel.vectors.currentText()] if panel.arrows.isChecked() else []
-        mapped = scalar is not None and self._followed is not None
+        drawn = None if scalar is None else self._scales.map
         view = View(
             title=f"{layer.name}: {', '.join(said)}" if said else layer.name,
             pixel_size_nm=self._pixel_size_nm,
@@ -401,9 +358,9 @@ class FieldsControl(QObject):
             colour=look.colour,
             rows=field_layers.shown_rows(readout.field, look),
             box=(first[0], last[0] + 1, first[1], last[1] + 1) if (last > first).all() else None,
-            opacity=self._followed.opacity if mapped else 1.0,  # type: ignore[union-attr]
+            opacity=1.0 if drawn is None else drawn.opacity,
             image_limits=tuple(layer.contrast_limits),
-            map_limits=tuple(self._followed.contrast_limits) if mapped else None,  # type: ignore[union-attr]
+            map_limits=None if drawn is None else tuple(drawn.contrast_limits),
         )
         field = readout.field if panel.arrows.isChecked() else None
         return layer.name, (run, image.data, view, scalar, field)
@@ -414,13 +371,3 @@ def _hidden_in_words(field: VectorField, look: field_layers.Look) -> str:
     known = len(field_layers.shown_rows(field, replace(look, hide_noise=False)))
     hidden = known - len(field_layers.shown_rows(field, look))
     return f"{hidden} of {known} arrows are hidden." if hidden else ""
-
-
-def _deviation_in_words(scalar: Scalar, *, wanted: bool) -> str:
-    """Tell the standard deviation of a map, or that there is none where it is wanted."""
-    if np.isfinite(scalar.sd).any():
-        sd = f"{np.nanmedian(scalar.sd):.2g} {scalar.unit}".rstrip()
-        return f"Standard deviation of an atom: {sd} (median)"
-    if wanted and not scalar.name.endswith("s.d."):
-        return f"No standard deviation is known of '{scalar.name}'."
-    return ""
