@@ -174,7 +174,29 @@ def test_labels_are_not_led_astray_by_what_is_frequent():
     label = torch.full((1000,), -1)
     label[:5], label[800:805] = 0, 1
     prior = ClassPrior(2, 1)
-    for _ in range(3):
-        prior.follow(z, torch.full_like(z, 1e-4), label)
-    share = prior.shares(z, torch.full_like(z, 1e-4), label)
-    assert (share.argmax(dim=1).numpy() == (means[:, 0] == 3.0)).all()
+    for bring_up_to_date in (prior.follow, prior.settle):
+        bring_up_to_date(z, torch.full_like(z, 1e-4), label)
+        share = prior.shares(z, torch.full_like(z, 1e-4), label)
+        assert (share.argmax(dim=1).numpy() == (means[:, 0] == 3.0)).all()
+
+
+def test_all_atoms_say_how_wide_a_labelled_class_is():
+    """Five labels of a crowd that is wider than the rare classes tell its width badly."""
+    count, wrong = np.array([1350, 28, 14]), {"labels": 0, "all atoms": 0}
+    number = np.repeat([0, 1, 2], count)
+    mean = np.repeat([[1.3, 0.3], [4.6, 0.2], [-3.8, -0.2]], count, axis=0)
+    sd = np.repeat([[0.7, 0.4], [0.17, 0.3], [0.15, 0.2]], count, axis=0)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        z = torch.from_numpy(mean + sd * rng.standard_normal(mean.shape)).float()
+        variance = torch.full_like(z, 0.05)
+        label = torch.full((len(z),), -1)
+        for one in range(3):
+            label[rng.choice(np.flatnonzero(number == one), 5, replace=False)] = one
+        prior = ClassPrior(3, 2)
+        for way, bring_up_to_date in (("labels", prior.follow), ("all atoms", prior.settle)):
+            bring_up_to_date(z, variance, label)
+            found = prior.shares(z, variance, label).argmax(dim=1).numpy()
+            wrong[way] += int((found != number).sum())
+    assert wrong["labels"] > 0
+    assert wrong["all atoms"] < 0.5 * wrong["labels"]
