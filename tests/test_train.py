@@ -209,16 +209,15 @@ def test_too_few_patches_are_refused_before_any_work():
 
 
 @pytest.mark.parametrize("count", [16, 100, 600, 2000, 100_000])
-@pytest.mark.parametrize(("validation", "wanted", "fewest"), [(None, 400, 12), (0.0, 600, 20)])
-def test_default_epochs_make_a_fixed_amount_of_work(count, validation, wanted, fewest):
-    config = TrainConfig(validation=validation)
+def test_default_epochs_make_a_fixed_amount_of_work(count):
+    config = TrainConfig()
     steps = config.epochs_for(count) * math.ceil(count / config.batch_for(count))
     assert config.epochs_for(count) <= 400
     assert 400 <= steps < 4000 + math.ceil(count / 64)
-    if fewest < config.epochs_for(count) < 400:
-        assert steps == pytest.approx(1000 if count < 1000 else wanted, rel=0.05)
+    if 20 < config.epochs_for(count) < 400:
+        assert steps == pytest.approx(1000 if count < 1000 else 600, rel=0.05)
     elif count < 10_000:
-        assert config.epochs_for(count) in {fewest, 400}
+        assert config.epochs_for(count) in {20, 400}
     assert TrainConfig(epochs=7).epochs_for(count) == 7
     assert 1 < config.batch_for(count) <= min(64, count)
 

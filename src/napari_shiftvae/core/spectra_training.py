@@ -57,8 +57,7 @@ class SpectraTraining:
     ) -> SpectraTraining:
         """Begin, with the number of spectra."""
         if config.epochs is None:
-            alone = replace(config, validation=0.0)  # nothing is held out where epochs are given
-            config = replace(config, epochs=EPOCHS * alone.epochs_for(count))
+            config = replace(config, epochs=EPOCHS * config.epochs_for(count))
         state = start(model, config)
         return cls(model=model, state=state, config=config, noise_sigma=noise_sigma)
 

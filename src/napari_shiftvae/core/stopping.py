@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["CHECK_EVERY", "MEMORY", "MOST", "WORTH_NAT", "Ending", "Pace", "hold_out"]
 
 CHECK_EVERY = 60  # steps
-WORTH_NAT = 0.3  # per patch and check: with less to gain, `polish` makes as good an end of it
+WORTH_NAT = 0.2  # per patch and check: what less is gained is not worth waiting for
 PATIENCE = 2  # checks without such a gain; of noisy patches, latents are at times slow to unfold
 MOST = 3  # times the least number of steps
 MEMORY = 0.98  # of the mean of the decoder's weights, for each step: its noise is averaged out

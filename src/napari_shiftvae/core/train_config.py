@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from napari_shiftvae.core.errors import InputError
 
-STEPS_BY_DEFAULT, FEWEST_EPOCHS = 600, 20
-STEPS_IF_JUDGED, FEWEST_IF_JUDGED = 400, 12  # and then as many more as held-out patches ask for
+STEPS_BY_DEFAULT = 600
 FEW_PATCHES, STEPS_OF_FEW = 1000, 1000
 MOST_STEPS = 4000  # by default; of a hundred thousand patches, each need not be seen 20 times
 FEWEST_PATCHES = 16
@@ -23,10 +22,9 @@ class TrainConfig:
     Parameters
     ----------
     epochs : int, optional
-        Passes over all patches. By default at least as many as make about 400 steps, or 1,000 of
-        fewer than 1,000 patches, from 12 to 400 (fewer than 12 where 4,000 steps are over before);
+        Passes over all patches. By default at least as many as make about 600 steps, or 1,000 of
+        fewer than 1,000 patches, from 20 to 400 (fewer than 20 where 4,000 steps are over before);
         and up to three times as many, as patches that are held out ask for (`stopping.Pace`).
-        Where none are, as many as make about 600 steps, at least 20.
     batch_size : int
         Patches in one step; fewer are taken where there are less than eight times as many.
     learning_rate : float
@@ -87,12 +85,8 @@ class TrainConfig:
         if self.epochs is not None:
             return self.epochs
         steps = math.ceil(count / self.batch_for(count))
-        wanted, fewest = STEPS_BY_DEFAULT, FEWEST_EPOCHS
-        if self.is_open(count):
-            wanted, fewest = STEPS_IF_JUDGED, FEWEST_IF_JUDGED
-        if count < FEW_PATCHES:
-            wanted = STEPS_OF_FEW
-        fewest = min(fewest, math.ceil(MOST_STEPS / steps))
+        fewest = min(20, math.ceil(MOST_STEPS / steps))
+        wanted = STEPS_OF_FEW if count < FEW_PATCHES else STEPS_BY_DEFAULT
         return min(400, max(fewest, math.ceil(wanted / steps)))
 
     def share_for(self, count: int) -> float:

@@ -114,12 +114,12 @@ class TrainForm(QWidget):
         self.epochs = whole(
             1,
             100_000,
-            "How often all patches are gone through. 'auto' makes about 400 steps (1,000 of fewer "
-            "than 1,000 patches), at least 12 epochs, and goes on for up to three times as long "
+            "How often all patches are gone through. 'auto' makes about 600 steps (1,000 of fewer "
+            "than 1,000 patches), at least 20 epochs, and goes on for up to three times as long "
             "while 25 to 64 patches that are held out still gain: noisy images need that. They "
             "gain if the patterns explain them better; the model never learns from them. The "
-            "rate of learning falls in the second half. Fewer than 500 patches get 1,000 steps, "
-            "learned classes about 600, spectra twice as much. A number is made as it is.",
+            "rate of learning falls in the second half. Fewer than 500 patches and learned classes "
+            "get the least; spectra twice as much. A number is made as it is.",
             auto=True,
         )
         self.batch_size = whole(2, 65_536, "How many patches the model sees at a time.")
