@@ -8,19 +8,18 @@ from qtpy.QtWidgets import QAbstractButton
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 120_000
 FOR_EVER = TrainSettings(epochs=100_000)
 
 
 def press(qtbot, button: QAbstractButton) -> None:
     """Click a button, as soon as it does something."""
-    qtbot.waitUntil(button.isEnabled, timeout=WAIT_MS)
+    qtbot.waitUntil(button.isEnabled)
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def wait_idle(qtbot, dock: ShiftVAEWidget) -> None:
     """Wait for the end of a run or of a search."""
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
 
 
 def work(qtbot, dock: ShiftVAEWidget, button: QAbstractButton) -> str:
@@ -32,7 +31,7 @@ def work(qtbot, dock: ShiftVAEWidget, button: QAbstractButton) -> str:
 
 def run(qtbot, dock: ShiftVAEWidget) -> None:
     """A whole run, and its fields."""
-    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(dock.fields_control.read):
         press(qtbot, dock.header.quick_run)
     wait_idle(qtbot, dock)
 
@@ -41,7 +40,7 @@ def begin(qtbot, dock: ShiftVAEWidget) -> None:
     """Start a training that would go on for ever, and wait until it is under way."""
     dock.train.form.setValue(FOR_EVER)
     press(qtbot, dock.train.run)
-    qtbot.waitUntil(lambda: len(dock.session.losses) > 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 1)
 
 
 def stop(qtbot, dock: ShiftVAEWidget) -> None:
@@ -52,5 +51,5 @@ def stop(qtbot, dock: ShiftVAEWidget) -> None:
 
 def read(qtbot, dock: ShiftVAEWidget, change: Callable[[], None]) -> None:
     """Change something in the Fields tab and wait until it is worked out."""
-    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(dock.fields_control.read):
         change()

@@ -12,7 +12,7 @@ pytest.importorskip("pytestqt")
 from qtpy.QtWidgets import QFileDialog
 
 from aftermath import assert_usable
-from driving import WAIT_MS, press, run, wait_idle
+from driving import press, run, wait_idle
 from napari_shiftvae.core import runfile
 from napari_shiftvae.widgets import ShiftVAEWidget
 from seen import said
@@ -28,10 +28,7 @@ def no_space(file, _) -> None:
 def wait_for(qtbot, dock: ShiftVAEWidget, words: str) -> None:
     """Wait until the Fields tab has said something, and its thread has ended."""
     said = dock.header.message
-    qtbot.waitUntil(
-        lambda: words in said.text() and not dock.fields_control._results._runner.busy,
-        timeout=WAIT_MS,
-    )
+    qtbot.waitUntil(lambda: words in said.text() and not dock.fields_control._results._runner.busy)
 
 
 def test_disk_full_while_a_run_saves_itself(qtbot, dock, runs, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QLabel
 
 from aftermath import assert_usable, raises
-from driving import WAIT_MS, begin, press, run, stop, wait_idle
+from driving import begin, press, run, stop, wait_idle
 from napari_shiftvae.core.runfile import load_run
 from seen import state
 
@@ -21,7 +21,7 @@ def test_viewer_closed_asks_stops_and_saves_a_checkpoint(qtbot, viewer, dock, ru
     assert "shift-VAE analysis of 'made'" in asked
     worker = dock.training._runner._worker
     viewer.close()
-    qtbot.waitUntil(lambda: not worker.is_running, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not worker.is_running)
     (left,) = runs.iterdir()
     assert left.name.endswith(".checkpoint.shiftvae")
     assert load_run(left).resumable
@@ -55,7 +55,7 @@ def test_earlier_run_is_shown_again(qtbot, viewer, dock, in_step, end) -> None:
     run(qtbot, dock)
     earlier, picks = dock.session.run, dock.session.picks
     dock.explore.colour.setCurrentText("z2")
-    qtbot.waitUntil(lambda: viewer.layers["made shift"].visible, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: viewer.layers["made shift"].visible)
     before = state(viewer)
     if end == "refused":
         in_step(lambda *_: raises(MemoryError()))

@@ -14,7 +14,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject
 
 from aftermath import assert_usable, raises
-from driving import WAIT_MS, press, wait_idle
+from driving import press, wait_idle
 from napari_shiftvae.core.errors import tell
 from napari_shiftvae.widgets.worker import Runner
 from seen import said
@@ -49,7 +49,7 @@ def test_what_is_told_does_not_depend_on_filters_of_warnings(qtbot) -> None:
     parent, results = QObject(), []
     runner = Runner(parent)
     runner.succeeded.connect(results.append)
-    with said() as sentences, qtbot.waitSignal(runner.ended, timeout=WAIT_MS):
+    with said() as sentences, qtbot.waitSignal(runner.ended):
         runner.start("telling", job)
     assert sentences == ["Memory ran out."]
     assert results == ["result"]
@@ -60,7 +60,7 @@ def test_jobs_at_once_put_back_the_filters_of_warnings(qtbot) -> None:
 
     def job(name: str) -> str:
         begun[name].set()
-        may_end[name].wait(WAIT_MS / 1e3)
+        may_end[name].wait(120)
         warnings.warn("Of a library, to nobody.", stacklevel=1)
         return name
 
@@ -71,9 +71,9 @@ def test_jobs_at_once_put_back_the_filters_of_warnings(qtbot) -> None:
         begun[name], may_end[name] = threading.Event(), threading.Event()
         runner.succeeded.connect(results.append)
         runner.start(name, job, name)
-        assert begun[name].wait(WAIT_MS / 1e3)
+        assert begun[name].wait(120)
     for name, runner in runners.items():
-        with qtbot.waitSignal(runner.ended, timeout=WAIT_MS):
+        with qtbot.waitSignal(runner.ended):
             may_end[name].set()
     assert results == ["first", "second"]
     assert (warnings.showwarning, warnings.filters) == before

@@ -95,37 +95,40 @@ def test_evidence_of_other_weights_leaves_the_model_alone(patches):
 
 def test_schedule_waits_while_held_out_patches_gain():
     pace = Pace()
-    assert [step for step in range(301) if pace.is_due(step, 600)] == [180, 240, 300]
+    assert [step for step in range(301) if pace.is_due(step, 600)] == [120, 180, 240, 300]
     loss, small = 50.0, 0.9 * WORTH_NAT
     for step, gain, waiting in (
-        (180, math.nan, False),  # too early to decide
+        (120, math.nan, False),  # too early to decide
+        (180, 1.0, False),
         (240, 1.0, False),
         (300, 1.0, True),
-        (360, small, True),  # once may be chance
-        (420, 2.0, True),
-        (480, small, True),
-        (540, -1.0, False),
+        (360, small, True),
+        (420, small, True),  # twice may be chance
+        (480, 2.0, True),
+        (540, small, True),
+        (600, -1.0, True),
+        (660, small, False),
     ):
         assert pace.is_due(step, 600)
-        loss -= gain if step > 180 else 0.0
+        loss -= gain if step > 120 else 0.0
         pace.judge(loss, step, 600)
         assert pace.waiting == waiting
         assert pace.gain == pytest.approx(gain, nan_ok=True)
         pace.waited += waiting * CHECK_EVERY
     assert pace.over
-    assert not pace.is_due(600, 600)
+    assert not pace.is_due(720, 600)
 
 
 def test_schedule_goes_on_at_once_where_nothing_is_gained_by_half_of_it():
     pace = Pace()
-    for step in (180, 240, 300):
+    for step in (120, 180, 240, 300):
         pace.judge(50.0, step, 600)
     assert (pace.waited, pace.waiting, pace.over) == (0, False, True)
 
 
 @pytest.mark.parametrize(
     ("losses", "waits"),
-    [((0.0, 1.0, 1.0), 1), ((0.0, -5.0, -9.0, -9.1, -9.2), 3), (range(0, -99, -1), 8)],
+    [((0.0, 1.0, 1.0, 1.0), 2), ((0, -5, -9, -9.1, -9.2, -9.2), 4), (range(0, -99, -1), 8)],
 )
 def test_training_takes_as_long_as_held_out_patches_ask_for(
     patches, monkeypatch, slow_steps, losses, waits

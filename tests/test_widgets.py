@@ -96,7 +96,7 @@ def test_closing_the_dock_in_mid_run_leaves_no_thread(qtbot, viewer, dock) -> No
     frame = dock.parent()
     viewer.window.remove_dock_widget(frame)
     dock.deleteLater()
-    qtbot.waitUntil(lambda: not worker.is_running, timeout=10_000)
+    qtbot.waitUntil(lambda: not worker.is_running)
     assert not any("Ctrl+Z" in str(keys) for keys in viewer.keymap)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
-from driving import WAIT_MS, wait_idle, work
+from driving import wait_idle, work
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import TrainSettings
 from seen import state
@@ -66,7 +66,7 @@ def test_any_image_and_any_picks(qtbot, viewer, open_dock) -> None:
             finite = np.where(np.isfinite(positions), positions, 0.0)
             dock.session.change_picks(Picks.of(finite, by_hand=True))
             dock.session.change_picks(dock.session.picks.edited(positions))  # as napari's tools can
-            qtbot.waitUntil(lambda: dock.overlay.atoms.visible, timeout=WAIT_MS)
+            qtbot.waitUntil(lambda: dock.overlay.atoms.visible)
         before, picks, earlier = state(viewer), dock.session.picks, dock.session.run
         dock.header.say("")
         said = work(qtbot, dock, dock.header.quick_run)

@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog, QInputDialog
 
-from driving import WAIT_MS, work
+from driving import work
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.placement import spatial
 from napari_shiftvae.widgets import ShiftVAEWidget
@@ -66,7 +66,7 @@ def test_refine_brings_atoms_to_the_truth_and_fills_the_table(qtbot, viewer, doc
     assert features.loc[good, "amplitude"].gt(0).all()
     assert "Refined" in dock.header.message.text()
     # why some were not
-    qtbot.waitUntil(lambda: "border" in dock.atoms.count.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "border" in dock.atoms.count.text())
     work(qtbot, dock, dock.atoms.undo)
     assert "amplitude" not in dock.session.picks.table
 
@@ -266,7 +266,7 @@ def test_atoms_of_all_frames_in_one_table(qtbot, viewer, movie) -> None:
         mine = picks.positions_yx[picks.t == t] - [2 * t, 0]
         mine = mine[mine[:, 0] > 8]
         assert np.median(KDTree(TRUTH).query(mine)[0]) < 0.5
-    qtbot.waitUntil(lambda: "in 3 frames" in movie.atoms.count.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "in 3 frames" in movie.atoms.count.text())
 
 
 def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) -> None:
@@ -274,7 +274,7 @@ def test_the_threshold_previews_the_frame_that_is_shown(qtbot, viewer, movie) ->
     before = movie.session.picks
     viewer.dims.set_current_step(0, 1)
     movie.atoms.form.threshold.setValue(0.9)
-    qtbot.waitUntil(lambda: movie.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: movie.session.activity == "idle")
     after = movie.session.picks
     assert (after.t == 1).sum() < (before.t == 1).sum()
     for t in (0, 2):

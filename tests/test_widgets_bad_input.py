@@ -10,7 +10,7 @@ pytest.importorskip("pytestqt")
 
 import pandas as pd
 
-from driving import WAIT_MS, run, work
+from driving import run, work
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.images import MicroscopeImage
 from napari_shiftvae.core.runfile import save_run
@@ -105,8 +105,8 @@ def test_run_files_that_are_none(qtbot, dock, run_file, tmp_path, capsys) -> Non
         for opened in (dock.restoring.open, dock.model_control.open):
             dock.header.say("")
             opened(str(path))
-            qtbot.waitUntil(lambda: dock.header.message.text() != "", timeout=WAIT_MS)
-            qtbot.waitUntil(lambda: not dock.model_control._runner.busy, timeout=WAIT_MS)
+            qtbot.waitUntil(lambda: dock.header.message.text() != "")
+            qtbot.waitUntil(lambda: not dock.model_control._runner.busy)
             assert dock.header.message.text() == f"⚠ {said}", kind
     assert state(viewer) == before
     assert dock.session.run is None
@@ -116,7 +116,7 @@ def test_run_files_that_are_none(qtbot, dock, run_file, tmp_path, capsys) -> Non
         path for path in tmp_path.rglob("*") if "data" in path.parts
     }
     dock.model_control.open(str(run_file))  # a good one still opens
-    qtbot.waitUntil(lambda: dock.train.model.choice.count() == 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.train.model.choice.count() == 2)
 
 
 BAD_TABLES = {

@@ -11,7 +11,6 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import Qt
 
-from driving import WAIT_MS
 from explored import MADE, PLACE, layer
 from napari_shiftvae.widgets import ShiftVAEWidget
 
@@ -36,9 +35,7 @@ def scroll_to(dock: ShiftVAEWidget, widget) -> None:
 def wait_for_classes(qtbot, dock) -> None:
     """Wait until there are classes, and its buttons do something again."""
     box = dock.explore.classes
-    qtbot.waitUntil(
-        lambda: "class" in dock.session.run.atoms and box.find.isEnabled(), timeout=WAIT_MS
-    )
+    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms and box.find.isEnabled())
 
 
 @pytest.mark.parametrize("method", ["gaussian mixture", "k-means"])
@@ -110,9 +107,7 @@ def test_a_conditional_model_is_trained_of_classes_handed_over(qtbot, dock) -> N
     dock.train.form.sublattices.setCurrentText("own patterns")
     before = dock.session.run
     qtbot.mouseClick(dock.train.run, LEFT)
-    qtbot.waitUntil(
-        lambda: dock.session.activity == "idle" and dock.session.run is not before, timeout=WAIT_MS
-    )
+    qtbot.waitUntil(lambda: dock.session.activity == "idle" and dock.session.run is not before)
     run = dock.session.run
     assert run.model.config.given == ("class 0", "class 1")
     by_pick = dict(zip(map(tuple, before.picks_yx), labels, strict=True))
@@ -142,7 +137,7 @@ def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
     layer(viewer).selected_data = set(rows.tolist())
     qtbot.keyClicks(box.name, "odd")
     qtbot.keyClick(box.name, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "class" in dock.session.run.atoms)
     np.testing.assert_array_equal(np.flatnonzero(dock.session.run.atoms["class"] == 0), rows)
     assert box.table.item(0, 1).text() == "odd"
     assert layer(viewer).features["class_name"][rows[0]] == "odd"
@@ -151,7 +146,7 @@ def test_a_class_of_ones_own_from_the_selection(qtbot, viewer, dock) -> None:
 def test_sublattices_that_are_grouped_after_a_run_are_colours(qtbot, viewer, dock) -> None:
     before = list(viewer.layers)
     dock.atoms.group.click()
-    qtbot.waitUntil(lambda: "Sublattices by" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Sublattices by" in dock.header.message.text())
     assert list(viewer.layers) == before  # atoms of the run stay where they are
     dock.explore.colour.setCurrentText("sublattice")
     assert {name for name, _ in dock.explore.bar.kinds} >= {"A", "B"}

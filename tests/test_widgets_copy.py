@@ -15,7 +15,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtWidgets import QApplication
 
-from driving import WAIT_MS, press, wait_idle
+from driving import press, wait_idle
 from mouse import Mouse
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.runfile import atoms_csv, load_run
@@ -48,7 +48,7 @@ def dock(viewer, qtbot, open_dock) -> ShiftVAEWidget:
 
 
 def copied(qtbot, dock: ShiftVAEWidget) -> str:
-    with qtbot.waitSignal(dock.copying.copied, timeout=WAIT_MS):
+    with qtbot.waitSignal(dock.copying.copied):
         press(qtbot, dock.train.copy)
     return QApplication.clipboard().text()
 
@@ -61,7 +61,7 @@ def test_clicks_and_a_run_as_code(qtbot, viewer, dock, tmp_path) -> None:
     dock.atoms.edit.setChecked(True)
     hole = found[20] + (found[21] - found[20]) / 2
     Mouse(qtbot, viewer, viewer.layers["film"]).click(hole)
-    qtbot.waitUntil(lambda: len(dock.session.picks) == len(found) + 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(dock.session.picks) == len(found) + 1)
     dock.overlay.picks.select([30])
     dock.pick_tool.delete_selected()
     dock.tabs.setCurrentIndex(1)

@@ -11,7 +11,6 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import Qt
 
-from driving import WAIT_MS
 from explored import MADE, PLACE, at, latents, layer, marked
 from napari_shiftvae.docks import has_dock
 from napari_shiftvae.settings import TrainSettings
@@ -87,9 +86,9 @@ def test_a_dock_that_is_closed_gives_colours_back_and_lets_go(qtbot, make_napari
     widget = ShiftVAEWidget(viewer)
     frame = viewer.window.add_dock_widget(widget)
     widget.train.form.setValue(TrainSettings(epochs=3))
-    with qtbot.waitSignal(widget.fields_control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(widget.fields_control.read):
         widget.quick_run()
-    qtbot.waitUntil(lambda: widget.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: widget.session.activity == "idle")
     atoms = layer(viewer)
     atoms.face_color = "magenta"
     widget.explore.colour.setCurrentText("residual")
@@ -98,7 +97,7 @@ def test_a_dock_that_is_closed_gives_colours_back_and_lets_go(qtbot, make_napari
     gone: list[object] = []
     widget.destroyed.connect(lambda *_: gone.append(True))
     frame.destroyOnClose()  # as the cross in its corner does
-    qtbot.waitUntil(lambda: bool(gone), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: bool(gone))
     np.testing.assert_allclose(atoms.face_color, np.tile([1, 0, 1, 1], (len(atoms.data), 1)))
     assert not has_dock(viewer)
 

@@ -21,7 +21,6 @@ from napari_shiftvae.core.formats import read_signals
 from napari_shiftvae.core.simulate import perovskite
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 60_000
 LEFT, NO_KEY = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02)
 PLACE = {
@@ -60,8 +59,7 @@ def shown_map(qtbot, viewer, dock, name: str, unit: str) -> napari.layers.Image:
             and viewer.layers[f"made {name}"].visible
             and f"({unit})" in dock.fields.map_bar.toolTip()
             and scales.map is viewer.layers[f"made {name}"]
-        ),
-        timeout=WAIT_MS,
+        )
     )
     qtbot.wait(400)  # a map in the unit before may be on its way
     return viewer.layers[f"made {name}"]
@@ -91,7 +89,7 @@ def test_what_was_taken_off_is_told_in_the_unit_that_is_chosen(qtbot, dock) -> N
 
 def test_arrows_that_are_hidden_are_counted(qtbot, viewer, dock) -> None:
     dock.fields.vectors.setCurrentText("displacement from the neighbours")  # of which there is none
-    qtbot.waitUntil(lambda: "opposite neighbours" in dock.fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "opposite neighbours" in dock.fields.note.text())
     known = len(viewer.layers["made shift"].data)
     tick(qtbot, dock.fields.hide_noise)
     hidden = known - len(viewer.layers["made shift"].data)
@@ -122,7 +120,7 @@ def test_every_map_has_its_standard_deviation(qtbot, viewer, dock) -> None:
         dock.fields.map.setCurrentText(name)
         dock.fields.deviation.setChecked(True)
         layer = f"made {name} s.d."
-        qtbot.waitUntil(lambda layer=layer: layer in viewer.layers, timeout=WAIT_MS)
+        qtbot.waitUntil(lambda layer=layer: layer in viewer.layers)
         assert viewer.layers[layer].visible
         assert np.nanmin(viewer.layers[layer].data) > 0
     z1_sd = viewer.layers["made z1 s.d."].data
@@ -130,7 +128,7 @@ def test_every_map_has_its_standard_deviation(qtbot, viewer, dock) -> None:
     drawn, table = z1_sd[y, x], atoms.loc[dock.session.run.used, "z1_sd"].to_numpy()
     np.testing.assert_allclose(drawn[np.isfinite(drawn)], table[np.isfinite(drawn)], rtol=1e-5)
     dock.fields.map.setCurrentText("residual")
-    qtbot.waitUntil(lambda: "Noise alone gives 1 ±" in dock.fields.map_note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Noise alone gives 1 ±" in dock.fields.map_note.text())
 
 
 def test_the_wheel_shows_directions_as_they_are_on_the_canvas(viewer, dock) -> None:
@@ -154,15 +152,15 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
     fields.reference.setCurrentIndex(1)
     layer = viewer.layers["made reference"]
     assert isinstance(layer, Shapes)
-    qtbot.waitUntil(lambda: not control._reads.runner.busy, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not control._reads.runner.busy)
     assert "Draw a rectangle" in dock.header.message.text()  # until one is drawn
     mouse = Mouse(qtbot, viewer, viewer.layers["made"])
-    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(control.read):
         mouse.drag((30, 30), (110, 90))
     # arrows of polar displacement, which are shown, need no reference
-    qtbot.waitUntil(lambda: "reference region" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "reference region" in dock.header.message.text())
     fields.vectors.setCurrentText("displacement from the lattice")
-    qtbot.waitUntil(lambda: "reference region" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "reference region" in fields.note.text())
     few = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
     qtbot.keyClick(fields.reference, Qt.Key.Key_Up)
     assert fields.reference.currentText() == "lattice of the whole image"
@@ -170,11 +168,11 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
     assert fields.reference.currentText() == "made reference"
     layer.name = "mine"
     assert fields.reference.currentText() == "mine"
-    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(control.read):
         layer.data = [np.array([[20, 20], [20, 140], [130, 140], [130, 20]])]
     more = int(fields.note.text().split("lattice of ")[1].split(" atoms")[0])
     assert more > few >= 6
-    with qtbot.waitSignal(control.read, timeout=WAIT_MS):
+    with qtbot.waitSignal(control.read):
         viewer.layers.remove(layer)
     assert fields.reference.currentText() == "lattice of the whole image"
     assert "fitted to" in fields.note.text()
@@ -183,7 +181,7 @@ def test_a_region_is_drawn_by_the_mouse_and_is_the_reference(qtbot, viewer, dock
 def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, monkeypatch) -> None:
     shown_map(qtbot, viewer, dock, "along y", "pm")
     qtbot.mouseClick(dock.fields.copy_figure, LEFT)
-    qtbot.waitUntil(lambda: "Copied" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Copied" in dock.header.message.text())
     copied = QApplication.clipboard().mimeData()
     assert copied.hasImage()
     svg = bytes(copied.data("image/svg+xml")).decode()
@@ -198,10 +196,10 @@ def test_the_figure_in_view_is_copied_and_saved(qtbot, viewer, dock, tmp_path, m
     for kind, ending in (("PNG (*.png)", ".png"), ("TIFF with its scale (*.tif)", ".tif")):
         answer = (str(tmp_path / "figure"), kind)
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, answer=answer: answer)
-        qtbot.waitUntil(dock.fields.save_figure.isEnabled, timeout=WAIT_MS)
+        qtbot.waitUntil(dock.fields.save_figure.isEnabled)
         qtbot.mouseClick(dock.fields.save_figure, LEFT)
         path = tmp_path / f"figure{ending}"
-        qtbot.waitUntil(lambda path=path: str(path) in dock.header.message.text(), timeout=WAIT_MS)
+        qtbot.waitUntil(lambda path=path: str(path) in dock.header.message.text())
         assert path.stat().st_size > 10_000
     with tifffile.TiffFile(tmp_path / "figure.tif") as file:
         assert file.asarray().shape[2] == 3
@@ -281,9 +279,9 @@ def test_the_choice_of_map_follows_the_eyes_of_maps(qtbot, viewer, dock) -> None
     viewer.layers.remove("made z2")
     assert fields.map.currentText() == "none"
     fields.map.setCurrentText("z2")  # drawn anew
-    qtbot.waitUntil(lambda: "made z2" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made z2" in viewer.layers)
     tick(qtbot, fields.deviation)
-    qtbot.waitUntil(lambda: "made z2 s.d." in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made z2 s.d." in viewer.layers)
     viewer.layers["made z2 s.d."].visible = False
     viewer.layers["made z2"].visible = True
     assert fields.map.currentText() == "z2"
@@ -306,13 +304,13 @@ def test_colours_of_atoms_stay_when_the_map_is_of_something_else(qtbot, viewer, 
 def test_of_the_image_by_the_model_the_residual_is_hidden_at_first(qtbot, viewer, dock) -> None:
     shown_map(qtbot, viewer, dock, "exx", "%")
     qtbot.mouseClick(dock.fields.model_layers, LEFT)
-    qtbot.waitUntil(lambda: "Added the" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Added the" in dock.header.message.text())
     qtbot.wait(500)  # layers become visible one after the other
     seen = [one.name for one in viewer.layers if "latent" in one.metadata and one.visible]
     assert seen == ["made reconstruction"]
     assert dock.fields.map.currentText() == "none"
     dock.fields.map.setCurrentText("residual")  # of the atoms
-    qtbot.waitUntil(lambda: "made residual of atoms" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made residual of atoms" in viewer.layers)
     assert not viewer.layers["made residual"].visible
 
 
@@ -327,19 +325,19 @@ def test_the_gain_obeys_keys(qtbot, viewer, dock) -> None:
 def test_what_cannot_be_worked_out_shows_no_arrows(qtbot, viewer, dock) -> None:
     fields, arrows = dock.fields, viewer.layers["made shift"]
     fields.vectors.setCurrentText("displacement from the lattice")
-    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "fitted to" in fields.note.text())
     qtbot.keyClick(fields.vectors, Qt.Key.Key_Up)  # between sublattices, of which there are none
-    qtbot.waitUntil(lambda: "no two sublattices" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "no two sublattices" in fields.note.text())
     assert not fields.arrows.isChecked()
     assert not arrows.visible
     site = KDTree(MADE.truth[["y_px", "x_px"]]).query(dock.session.picks.positions_yx)[1]
     names = MADE.truth["sublattice"].to_numpy(dtype=object)[site]
     table = pd.DataFrame({"sublattice": names})
     dock.session.change_picks(dock.session.picks.with_measured(table))  # as Group in Atoms does
-    qtbot.waitUntil(lambda: "nearest neighbours" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "nearest neighbours" in fields.note.text())
     assert arrows.visible
     tick(qtbot, fields.arrows)
     assert not arrows.visible
     qtbot.keyClick(fields.vectors, Qt.Key.Key_Down)  # who chooses arrows wants to see them
-    qtbot.waitUntil(lambda: "fitted to" in fields.note.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "fitted to" in fields.note.text())
     assert arrows.visible

@@ -7,7 +7,7 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 
-from driving import WAIT_MS, press, run, wait_idle
+from driving import press, run, wait_idle
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.settings import FindSettings
 from napari_shiftvae.widgets.find_form import FindForm
@@ -19,8 +19,8 @@ def test_find_fills_the_atoms_layer_and_counts(qtbot, viewer, dock) -> None:
     atoms = viewer.layers["made atoms"]
     assert len(atoms.data) > 40
     counted = f"<b>{len(atoms.data)}</b> atoms"
-    qtbot.waitUntil(lambda: counted in dock.atoms.count.text(), timeout=WAIT_MS)
-    qtbot.waitUntil(lambda: "too near the border" in dock.atoms.count.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: counted in dock.atoms.count.text())
+    qtbot.waitUntil(lambda: "too near the border" in dock.atoms.count.text())
     assert (atoms.features["set_aside"] == "border").any()
     # separation in pixels and nm
     assert "nm" in dock.atoms.form.separation_note.text()
@@ -50,7 +50,7 @@ def test_picks_by_hand_outlive_finding(qtbot, viewer, dock) -> None:
     atoms = viewer.layers["made atoms"]
     assert (75.5, 80.25) in set(map(tuple, atoms.data))
     assert atoms.features["by_hand"].sum() == 1
-    qtbot.waitUntil(lambda: "1 of them by hand" in dock.atoms.count.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "1 of them by hand" in dock.atoms.count.text())
 
 
 def test_what_napari_s_own_tools_do_is_taken_over_and_undone(qtbot, viewer, dock) -> None:

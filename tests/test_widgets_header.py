@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 
 import tifffile
 
-from driving import WAIT_MS, press, run, wait_idle
+from driving import press, run, wait_idle
 
 
 def test_pixel_size_is_shown_and_edited(qtbot, viewer, dock) -> None:
@@ -35,7 +35,7 @@ def test_pixel_size_in_the_file_is_found_and_used(qtbot, viewer, open_dock, made
     viewer.open(path, plugin="napari")
     widget = open_dock(viewer)
     field = widget.header.pixel_size.text
-    qtbot.waitUntil(lambda: field.text() == "20 × 15 pm (from the file)", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: field.text() == "20 × 15 pm (from the file)")
     run(qtbot, widget)
     atoms = widget.session.run.atoms
     np.testing.assert_allclose(atoms["y_nm"], 0.02 * atoms["y_px"])

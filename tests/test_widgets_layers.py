@@ -20,7 +20,6 @@ from napari_shiftvae.widgets import ShiftVAEWidget
 
 EXPLORE, FIELDS = 2, 3
 MOST_LAYERS = 14
-WAIT_MS = 20_000
 PLACE = {"scale": (0.02, 0.02), "units": ("nm", "nm")}
 MADE = perovskite(rng=np.random.default_rng(0), shape=(150, 170), pixel_size_nm=0.02)
 few = settings(
@@ -127,14 +126,14 @@ class Person(RuleBasedStateMachine):
         self.select_atoms(0)
         fields.map.setCurrentText("none")
         fields.map.setCurrentText("exx")
-        self.qtbot.waitUntil(lambda: self.runs.shown_map(self.run) == "exx", timeout=WAIT_MS)
+        self.qtbot.waitUntil(lambda: self.runs.shown_map(self.run) == "exx")
         for box, of_run in (
             (fields.atoms, self.runs.atoms_of),
             (fields.arrows, self.runs.arrows_of),
         ):
             box.setChecked(False)
             box.setChecked(True)
-            self.qtbot.waitUntil(lambda of_run=of_run: of_run(self.run).visible, timeout=WAIT_MS)
+            self.qtbot.waitUntil(lambda of_run=of_run: of_run(self.run).visible)
         assert self.dock.session.run is self.run
         for layer in self.others:
             if layer in self.viewer.layers:

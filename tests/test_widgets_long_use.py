@@ -15,7 +15,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtWidgets import QApplication
 
-from driving import WAIT_MS, press, wait_idle
+from driving import press, wait_idle
 from napari_shiftvae import garbage
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.settings import TrainSettings
@@ -75,7 +75,7 @@ def test_stop_is_obeyed_within_two_steps(qtbot, dock, monkeypatch) -> None:
     monkeypatch.setattr(train, "REPORT_EVERY_S", 0.0)  # it listens at each report
     dock.train.form.setValue(TrainSettings(epochs=100_000))
     press(qtbot, dock.header.quick_run)
-    qtbot.waitUntil(lambda: len(steps) > 10, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(steps) > 10)
     press(qtbot, dock.train.stop)
     pressed = len(steps)
     assert dock.session.activity == "stopping"

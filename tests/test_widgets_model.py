@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import QPoint, Qt
 
-from driving import WAIT_MS, press, wait_idle
+from driving import press, wait_idle
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.apply import encode_steps
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
@@ -56,7 +56,7 @@ def tick(qtbot, box) -> None:
 
 def choose_file(qtbot, dock: ShiftVAEWidget, path) -> None:
     dock.model_control.open(str(path))
-    qtbot.waitUntil(lambda: dock.train.model.index is not None, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.train.model.index is not None)
 
 
 @pytest.mark.parametrize("resample", [False, True])
@@ -129,5 +129,5 @@ def test_runs_in_the_viewer_are_offered_until_they_are_gone(qtbot, viewer, dock,
 def test_file_that_is_no_run_is_refused(qtbot, dock, tmp_path) -> None:
     (tmp_path / "a.shiftvae").write_bytes(b"no zip")
     dock.model_control.open(str(tmp_path / "a.shiftvae"))
-    qtbot.waitUntil(lambda: "a.shiftvae" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "a.shiftvae" in dock.header.message.text())
     assert dock.train.model.choice.count() == 1

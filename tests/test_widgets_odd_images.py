@@ -8,7 +8,7 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 
-from driving import WAIT_MS, work
+from driving import work
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse, finish
 from napari_shiftvae.core.images import MicroscopeImage
@@ -108,7 +108,7 @@ def test_masked_regions_and_atoms_set_aside_are_said(qtbot, dock, made, tmp_path
     dock.header.chooser.setCurrentText("again")
     dock.session.change_picks(Picks.of(positions, by_hand=True))
     counted = dock.atoms.count
-    qtbot.waitUntil(lambda: "Set aside" in counted.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Set aside" in counted.text())
     for one in ("3 too near the border", f"{reasons['masked']} on masked", "6 twice in one place"):
         assert one in counted.text()
 
@@ -148,7 +148,7 @@ def test_pixels_that_can_be_read_no_more(qtbot, dock, made) -> None:
 
     viewer = dock.overlay.viewer
     viewer.add_image(lazy(made, made.shape), name="image")
-    with qtbot.waitSignal(dock.fields_control.read, timeout=WAIT_MS):  # it changes the arrows
+    with qtbot.waitSignal(dock.fields_control.read):  # it changes the arrows
         assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     runs = {"image": dock.session.run}
     viewer.add_image(lazy(np.stack([made] * 3), (1, *made.shape)), name="stack")
@@ -192,7 +192,7 @@ def test_positions_that_are_nowhere(qtbot, dock, made) -> None:
     picks = dock.session.picks.edited(moved)
     dock.session.change_picks(picks)
     counted = dock.atoms.count
-    qtbot.waitUntil(lambda: "2 without a finite position" in counted.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "2 without a finite position" in counted.text())
     words = work(qtbot, dock, dock.header.quick_run)
     assert words == "⚠ Position 4 is not finite: give every atom a finite y and x."
     np.testing.assert_array_equal(dock.session.picks.positions_yx, moved)

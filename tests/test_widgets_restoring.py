@@ -14,7 +14,7 @@ import napari
 from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QFileDialog
 
-from driving import WAIT_MS, press
+from driving import press
 from napari_shiftvae import jobs
 from napari_shiftvae.core import train
 from napari_shiftvae.core.analyse import analyse, finish
@@ -64,7 +64,7 @@ def dock(viewer: napari.Viewer, open_dock) -> ShiftVAEWidget:
 
 
 def wait_restored(qtbot, dock: ShiftVAEWidget) -> None:
-    qtbot.waitUntil(lambda: dock.session.run is not None, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.run is not None)
 
 
 def names(viewer: napari.Viewer) -> list[str]:
@@ -92,7 +92,7 @@ def test_own_run_comes_back_whole(qtbot, viewer, dock, run, file) -> None:
     assert not dock.notice.buttons
     dock.train.form.setValue(TrainSettings(latent_dim=3, epochs=5, seed=5))
     press(qtbot, dock.train.resume)  # the file holds the state of the training
-    qtbot.waitUntil(lambda: dock.session.run.epochs == 5, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.run.epochs == 5)
     assert dock.session.run.image.path == str(file)
 
 
@@ -125,7 +125,7 @@ def test_image_that_was_moved_is_asked_for_and_compared(
     for chosen, sentence in wrong.items():
         monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, c=chosen: (str(c), ""))
         press(qtbot, dock.notice.buttons["Choose_file"])
-        qtbot.waitUntil(lambda: bool(dock.notice.buttons), timeout=WAIT_MS)
+        qtbot.waitUntil(lambda: bool(dock.notice.buttons))
         assert sentence in dock.notice.sentence.text()
         assert sentence in dock.header.message.text()
         assert dock.session.run is None
@@ -161,7 +161,7 @@ def test_interrupted_analysis_is_offered_and_goes_on(qtbot, viewer, runs, stoppe
     wait_restored(qtbot, dock)
     assert "is at epoch" in dock.notice.sentence.text()
     press(qtbot, dock.notice.buttons["Resume"])
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
     assert dock.session.run.finished, dock.header.message.text()
     assert not left.exists()
     (saved,) = runs.iterdir()
@@ -205,7 +205,7 @@ def test_runs_are_saved_in_the_folder_that_was_chosen(
     assert str(tmp_path) in dock.train.folder.text.text()
     assert chosen_folder() == tmp_path  # also of the next dock, and of the next session
     press(qtbot, dock.header.quick_run)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
     (saved,) = tmp_path.iterdir()
     viewer.layers.clear()
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(saved), ""))

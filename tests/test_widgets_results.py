@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 
 from qtpy.QtWidgets import QFileDialog
 
-from driving import WAIT_MS, press, read, run
+from driving import press, read, run
 from napari_shiftvae.core.runfile import load_run
 from napari_shiftvae.layers import latent_colours
 from napari_shiftvae.settings import TrainSettings
@@ -65,7 +65,7 @@ def test_fields_drive_the_layers(qtbot, viewer, dock) -> None:
 def test_maps_of_fields_are_layers_on_the_image_with_units(qtbot, viewer, dock) -> None:
     run(qtbot, dock)
     dock.fields.map.setCurrentText("along y")
-    qtbot.waitUntil(lambda: "made along y" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made along y" in viewer.layers)
     layer = viewer.layers["made along y"]
     image = viewer.layers["made"]
     np.testing.assert_allclose(layer.data_to_world((12, 34)), image.data_to_world((12, 34)))
@@ -97,7 +97,7 @@ def test_what_cannot_be_worked_out_is_said_and_the_rest_stays(qtbot, viewer, doc
     run(qtbot, dock)
     before = viewer.layers["made shift"].data.copy()
     dock.fields.vectors.setCurrentText("polar displacement between sublattices")
-    qtbot.waitUntil(lambda: "press Group" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "press Group" in dock.header.message.text())
     np.testing.assert_array_equal(viewer.layers["made shift"].data, before)
 
 
@@ -105,7 +105,7 @@ def test_reconstruction_and_residual_are_layers(qtbot, viewer, dock) -> None:
     dock.train.form.setValue(TrainSettings(epochs=25))
     run(qtbot, dock)
     press(qtbot, dock.fields.model_layers)
-    qtbot.waitUntil(lambda: "made residual" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made residual" in viewer.layers)
     drawn = viewer.layers["made reconstruction"].data
     image = viewer.layers["made"].data
     there = np.isfinite(drawn)
@@ -119,7 +119,7 @@ def test_a_run_is_saved_and_exported_from_the_fields(qtbot, dock, tmp_path, monk
     path = tmp_path / "mine"  # the ending is added
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     press(qtbot, dock.fields.save)
-    qtbot.waitUntil(lambda: "Wrote" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Wrote" in dock.header.message.text())
     again = load_run(tmp_path / "mine.shiftvae")
     numbers = dock.session.run.atoms.select_dtypes("number")
     np.testing.assert_allclose(again.atoms[numbers.columns], numbers)
@@ -127,7 +127,7 @@ def test_a_run_is_saved_and_exported_from_the_fields(qtbot, dock, tmp_path, monk
     folder.mkdir()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
     press(qtbot, dock.fields.export)
-    qtbot.waitUntil(lambda: "files into" in dock.header.message.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "files into" in dock.header.message.text())
     names = {one.name for one in folder.iterdir()}
     assert {"atoms.csv", "reproduce.py"} <= names
     assert any(name.endswith(".tif") and "exx" in name for name in names)

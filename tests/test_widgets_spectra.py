@@ -19,7 +19,6 @@ from napari_shiftvae.core.train import TrainConfig
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
 
-WAIT_MS = 120_000
 PLACE = {"scale": (0.5, 2.0, 3.0), "translate": (100.0, 7.0, -4.0), "units": ("eV", "nm", "nm")}
 
 
@@ -48,7 +47,7 @@ def test_maps_of_shift_and_latents_lie_on_the_scan(qtbot, dock, scan) -> None:
     ]
     dock.train.spectra.setCurrentText("axis energy")
     qtbot.mouseClick(dock.header.quick_run, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
     layer = viewer.layers["scan shift (eV)"]
     shift = layer.data
     expected = 0.5 * (scan[1] - scan[1].mean())  # half an eV a step
@@ -80,9 +79,9 @@ def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
     dock.train.form.setValue(TrainSettings(epochs=100_000))
     dock.train.spectra.setCurrentText("axis energy")
     dock.quick_run()
-    qtbot.waitUntil(lambda: len(dock.session.losses) > 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 2)
     dock.train.stop.click()
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
     assert any("shift" in layer.name for layer in dock._viewer.layers)
 
 
@@ -91,7 +90,7 @@ def test_an_interrupted_training_goes_on(qtbot, dock, scan) -> None:
     dock.train.form.setValue(TrainSettings(epochs=40))
     dock.train.spectra.setCurrentText("axis energy")
     dock.quick_run()
-    qtbot.waitUntil(lambda: len(dock.session.losses) > 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(dock.session.losses) > 2)
     dock.spectra.job.runner.close()
     dock.session.activity = "idle"
     left = latest_checkpoint_of_any_process()
@@ -102,7 +101,7 @@ def test_an_interrupted_training_goes_on(qtbot, dock, scan) -> None:
     dock.train.spectra.setCurrentText("axis energy")
     qtbot.waitUntil(dock.train.resume.isEnabled)
     qtbot.mouseClick(dock.train.resume, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle", timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
     assert "40 epochs" in dock.header.message.text()
     assert not left.exists()
     config = AnalysisConfig(train=TrainConfig(epochs=40))

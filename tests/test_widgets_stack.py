@@ -13,7 +13,7 @@ pytest.importorskip("pytestqt")
 
 from napari.layers import Image, Points, Vectors
 
-from driving import WAIT_MS, press, wait_idle
+from driving import press, wait_idle
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.cli import main
 from napari_shiftvae.core.analyse import analyse
@@ -194,9 +194,13 @@ def test_cancel_in_the_activity_dock_keeps_the_frames_that_are_read(
 def wait_frame(qtbot, dock, frame: int) -> Points:
     view = dock.stack.frames
     dock._viewer.dims.set_current_step(0, frame)
-    qtbot.waitUntil(lambda: view._shown is not None and view._shown.frame == frame, timeout=WAIT_MS)
-    qtbot.waitUntil(lambda: not dock.fields_control._reads.runner.busy, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: view._shown is not None and view._shown.frame == frame)
+    qtbot.waitUntil(lambda: not dock.fields_control._reads.runner.busy)
     return dock._viewer.layers["movie frame atoms"]
+
+
+def _shown_by(viewer, name: str) -> list[object]:
+    return [layer.metadata[RUN] for layer in viewer.layers if layer.name == name]
 
 
 def _shows(layer: Image, drawn: np.ndarray) -> bool:
@@ -216,8 +220,8 @@ def test_explore_and_fields_show_the_frame_that_the_slider_is_at(
     sequence = dock.stack.frames._sequence
     for frame in (2, 1):
         atoms = wait_frame(qtbot, dock, frame)
-        qtbot.waitUntil(lambda: viewer.layers["movie exx"].metadata[RUN] is dock.session.run)
         run = dock.session.run
+        qtbot.waitUntil(lambda run=run: run in _shown_by(viewer, "movie exx"))
         table = sequence.atoms[sequence.atoms["t"] == frame]
         np.testing.assert_array_equal(run.atoms["z1"], table["z1"])
         np.testing.assert_array_equal(atoms.data, table[["y_px", "x_px"]])
@@ -267,7 +271,7 @@ def test_selection_and_classes_of_a_frame(qtbot, dock) -> None:
     dock.explore.scatter.picked.emit(np.array([2, 3]), False)
     assert atoms.selected_data == {2, 3}
     dock.fields.model_layers.click()
-    qtbot.waitUntil(lambda: "movie residual" in dock._viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "movie residual" in dock._viewer.layers)
     residual = dock._viewer.layers["movie residual"]
     run = dock.session.run
     classed = replace(run, atoms=run.atoms.assign(**{"class": 0}))

@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 
 from napari.layers import Shapes
 
-from driving import FOR_EVER, WAIT_MS, begin, press, stop, wait_idle
+from driving import FOR_EVER, begin, press, stop, wait_idle
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets.train_form import TrainForm
 
@@ -18,14 +18,14 @@ def test_the_patch_square_is_drawn_while_the_train_tab_is_open(qtbot, viewer, do
     press(qtbot, dock.atoms.find)
     wait_idle(qtbot, dock)
     dock.tabs.setCurrentIndex(1)
-    qtbot.waitUntil(lambda: "made patch" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made patch" in viewer.layers)
     square, image = viewer.layers["made patch"], viewer.layers["made"]
     assert isinstance(square, Shapes)
     np.testing.assert_allclose(square.data_to_world((1, 2)), image.data_to_world((1, 2)))
     side = np.ptp(square.data[0][:, 0])
     np.testing.assert_allclose(square.edge_width, side / 20)  # a frame, wherever it is drawn
     dock.train.form.patch_size.setValue(24)
-    qtbot.waitUntil(lambda: np.ptp(square.data[0][:, 0]) == 24, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: np.ptp(square.data[0][:, 0]) == 24)
     assert "24 px = " in dock.train.form.patch_note.text()
     centre = square.data[0].mean(axis=0)
     assert np.abs(viewer.layers["made atoms"].data - centre).max(axis=1).min() <= 0.5
@@ -36,14 +36,14 @@ def test_the_patch_square_is_drawn_while_the_train_tab_is_open(qtbot, viewer, do
 def test_atoms_are_recoloured_while_training_goes_on(qtbot, viewer, dock) -> None:
     dock.train.form.setValue(FOR_EVER)
     press(qtbot, dock.header.quick_run)
-    qtbot.waitUntil(lambda: "made atoms" in viewer.layers, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "made atoms" in viewer.layers)
     atoms, seen = viewer.layers["made atoms"], []
 
     def coloured() -> bool:
         seen.append(atoms.face_color.copy())
         return len({colours.tobytes() for colours in seen if colours[:, 3].any()}) > 2
 
-    qtbot.waitUntil(coloured, timeout=WAIT_MS)
+    qtbot.waitUntil(coloured)
     assert "left" in dock.train.status.text()
     stop(qtbot, dock)
     assert dock.session.run is not None
@@ -64,7 +64,7 @@ def test_resume_goes_on_where_stop_stopped(qtbot, dock) -> None:
     stop(qtbot, dock)
     first, losses = dock.session.run, len(dock.session.losses)
     press(qtbot, dock.train.resume)
-    qtbot.waitUntil(lambda: len(dock.session.losses) > losses + 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(dock.session.losses) > losses + 2)
     stop(qtbot, dock)
     assert dock.session.run.epochs >= first.epochs
     assert dock.session.losses[losses].epoch >= first.epochs

@@ -12,7 +12,7 @@ __all__ = ["CHECK_EVERY", "MEMORY", "MOST", "WORTH_NAT", "Ending", "Pace", "hold
 
 CHECK_EVERY = 60  # steps
 WORTH_NAT = 0.2  # per patch and check: what less is gained is not worth waiting for
-PATIENCE = 2  # checks without such a gain; of noisy patches, latents are at times slow to unfold
+PATIENCE = 3  # checks without such a gain; of noisy patches, latents are at times slow to unfold
 MOST = 3  # times the least number of steps
 MEMORY = 0.98  # of the mean of the decoder's weights, for each step: its noise is averaged out
 
@@ -105,7 +105,7 @@ class Ending:
         --------
         >>> Ending(epochs=24, added=4, held_out=100, gain_nat=0.1, decided=True).sentence
         'Training ended after 24 epochs, 4 more than the least: until 100 held-out patches were \
-described no better after 60 steps, twice running.'
+described no better after 60 steps, three times running.'
         """
         more = f", {self.added} more than the least" if self.added else ", the least"
         ended = f"Training ended after {self.epochs} epochs{more}"
@@ -117,5 +117,5 @@ described no better after 60 steps, twice running.'
             )
         return (
             f"{ended}: {'until' if self.added else 'halfway,'} {self.held_out} held-out patches "
-            f"were described no better after {CHECK_EVERY} steps, twice running."
+            f"were described no better after {CHECK_EVERY} steps, three times running."
         )
