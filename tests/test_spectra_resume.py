@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -50,6 +52,27 @@ def test_in_either_part_or_between_them(cube, whole, tmp_path, monkeypatch, epoc
     made = finish(analyse_spectra(cube, -1, AnalysisConfig(), resume=begun))
     assert atoms_csv(made.atoms) == atoms_csv(whole.atoms)
     assert (made.epochs, made.config) == (whole.epochs, whole.config)
+
+
+def test_checkpoint_beside_the_training_is_of_when_it_was_begun(
+    cube, whole, tmp_path, monkeypatch
+) -> None:
+    """However far the training has come when it is written."""
+    monkeypatch.setattr("napari_shiftvae.core.train.REPORT_EVERY_S", 0.0)
+    path, may_go_on = tmp_path / "cut.checkpoint.shiftvae", threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(may_go_on.wait, 60)  # all else waits behind it
+        steps = analyse_spectra(cube, -1, CONFIG)
+        steps = with_checkpoints(steps, path, every_s=0.0, executor=executor)
+        reports = (progress.report for progress in steps if progress.report is not None)
+        assert any(report.epoch == 5 for report in reports)
+        assert not path.exists()
+        may_go_on.set()
+    begun = load_spectra(path)
+    assert begun.epochs < 2
+    made = finish(analyse_spectra(cube, -1, AnalysisConfig(), resume=begun))
+    assert atoms_csv(made.atoms) == atoms_csv(whole.atoms)
+    steps.close()
 
 
 def test_other_spectra_and_finished_runs_are_refused(cube, whole, tmp_path) -> None:

@@ -10,6 +10,7 @@ from napari_shiftvae.jobs import config_for
 from napari_shiftvae.settings import FindSettings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from pathlib import Path
 
     from napari_shiftvae.core.progress import Progress
@@ -22,7 +23,7 @@ class Order:
     """Which spectra to analyse and how; the fields are those of `analyse_spectra`.
 
     The run is saved in `folder`, or in the default one; `continues` is the checkpoint that `resume`
-    is from.
+    is from. Checkpoints are written in `executor`, or, where that is None, between two steps.
     """
 
     cube: Any
@@ -36,6 +37,7 @@ class Order:
     folder: Path | None = None
     resume: SpectraRun | None = None
     continues: Path | None = None
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,5 +65,5 @@ def analysis(order: Order) -> Generator[Progress, str | None, Finished]:
         resume=order.resume,
     )
     where = Autosave.of(order.name, order.folder)
-    run = yield from autosaved(steps, where, continues=order.continues)
+    run = yield from autosaved(steps, where, continues=order.continues, executor=order.executor)
     return Finished(run=run, saved=where.finished if where.finished.exists() else None)

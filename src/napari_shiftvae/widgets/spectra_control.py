@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
@@ -15,6 +16,7 @@ from napari_shiftvae.spectra_layers import spectra_layers
 from napari_shiftvae.widgets.pace import Pace
 from napari_shiftvae.widgets.runs_folder import chosen_folder
 from napari_shiftvae.widgets.side_job import SideJob
+from napari_shiftvae.widgets.worker import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +55,7 @@ class SpectraControl(QObject):
         self.order: spectra_jobs.Order | None = None  # the last one
         self._axis = 0
         self.job = SideJob(self._session, self, kept="no result was kept.")
+        self._checkpoints = one_thread("writing checkpoints")
         self._pace = Pace(self.progressed.emit, panel)
         self.job.progressed.connect(self._on_progress)
         self.job.succeeded.connect(lambda finished: self.job.conclude(self._concluding(finished)))
@@ -122,6 +125,7 @@ class SpectraControl(QObject):
             continues=path if own else None,
         )
         self.order = order
+        order = replace(order, executor=self._checkpoints)
         self.job.start("spectra", layer.name, spectra_jobs.analysis, order)
 
     @property
@@ -133,6 +137,7 @@ class SpectraControl(QObject):
         """End the thread and stop listening."""
         self._overlay.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.job.close()
+        self._checkpoints.shutdown()
         with suppress(RuntimeError):  # Qt may have deleted it before
             self._pace.forget()
 
