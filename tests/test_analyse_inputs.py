@@ -20,13 +20,13 @@ CELL_PX = 0.40 / 0.015
 
 def test_given_positions_are_the_picks():
     made = small()
-    picks = made.truth.loc[made.truth["sublattice"] == "B", ["y_px", "x_px"]].to_numpy()
+    picks = made.truth[["y_px", "x_px"]].to_numpy()
     picks = picks[::-1] + 0.3  # an order of their own
     run = finish(analyse(as_image(made.image), AnalysisConfig(train=FAST), positions_yx=picks))
     np.testing.assert_array_equal(run.picks_yx, picks)
-    assert run.separation_px == pytest.approx(CELL_PX, rel=0.05)
+    assert 0.8 < run.separation_px / (CELL_PX / np.sqrt(2)) < 1.05  # displacements draw some near
     shift = columns(run, "shift_y_px", "shift_x_px").mean(axis=0)
-    np.testing.assert_allclose(shift, -0.3, atol=0.25)
+    np.testing.assert_allclose(shift, -0.3, atol=0.1)
 
 
 def test_unit_of_the_image_does_not_matter():

@@ -68,6 +68,7 @@ coordinate = st.one_of(
 @example(more=[], kept=25, size=9, hole=(0, 0, 0))
 @example(more=[(24.0, 27.0), (24.0, 27.0)], kept=25, size=9, hole=(0, 0, 0))
 @example(more=[(np.nan, 27.0)], kept=25, size=9, hole=(0, 0, 0))
+@example(more=[], kept=19, size=None, hole=(2, 5, 11))
 @settings(max_examples=40, deadline=None)
 def test_an_analysis_begins_with_the_atoms_that_can_be_read(more, kept, size, hole) -> None:
     """Positions that repeat, are nowhere or outside, beside masked pixels; any size of patches."""
