@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 
 from napari.layers import Shapes
 
-from driving import FOR_EVER, begin, press, stop, wait_idle
+from driving import FOR_EVER, begin, press, run, stop, wait_idle
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets.train_form import TrainForm
 
@@ -99,3 +99,15 @@ def test_train_form_round_trip(qtbot, settings) -> None:
     with qtbot.waitSignal(form.valueChanged) as heard:
         form.setValue(settings)
     assert form.value() == settings == heard.args[0]
+
+
+def test_after_a_quick_run_the_tabs_tell_its_separation_and_patches(qtbot, dock) -> None:
+    """Found by the run itself, which measures the separation in another way than from picks."""
+    run(qtbot, dock)
+    made = dock.session.run
+    size = made.model.config.patch_size_px
+    assert dock.session.separation_px == made.separation_px
+    assert f"{made.separation_px:.1f} px" in dock.atoms.form.separation_note.text()
+    qtbot.waitUntil(lambda: dock.survey.patch_size_px == size)
+    aside = int((made.atoms["set_aside"] == "border").sum())
+    qtbot.waitUntil(lambda: dock.survey._aside["border"] == aside)

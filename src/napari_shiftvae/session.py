@@ -137,9 +137,15 @@ class Session:
         """Distance between neighbouring atoms in pixels, as last estimated or typed."""
         return self._now.separation_px
 
-    def change_picks(self, picks: Picks, *, step: str = "") -> None:
-        """Replace the picks, undoably; changes that share a named step are undone together."""
+    def change_picks(
+        self, picks: Picks, *, step: str = "", separation_px: float | None = None
+    ) -> None:
+        """Replace the picks, undoably; changes that share a named step are undone together.
+
+        With the distance of neighbours [px] where they were found by one.
+        """
         now = self._now
+        now.separation_px = separation_px or now.separation_px
         if not step or step != now.step:
             now.undo = _latest([*now.undo, now.picks])
         now.step = step
@@ -156,8 +162,8 @@ class Session:
         step: str = "find",
     ) -> None:
         """Take over what an automatic step found, in one frame or all, beside picks by hand."""
-        self._now.separation_px = separation_px
-        self.change_picks(self.picks.with_found(found, separation_px / 2, frame), step=step)
+        picks = self.picks.with_found(found, separation_px / 2, frame)
+        self.change_picks(picks, step=step, separation_px=separation_px)
 
     def in_step(self, step: str) -> bool:
         """Whether the last change belongs to a named step."""

@@ -87,7 +87,11 @@ def find_picks(
                 np.random.default_rng(config.train.seed),
             )
     yield Progress(
-        stage="find", fraction=1.0, message=f"{len(picks)} positions", positions_yx=picks
+        stage="find",
+        fraction=1.0,
+        message=f"{len(picks)} positions",
+        positions_yx=picks,
+        separation_px=separation_px if positions_yx is None else None,
     )
     if positions_yx is None and config.sampling != "atoms":
         with clock.time("align"):

@@ -34,6 +34,8 @@ class Progress:
         The same in words.
     positions_yx : (M, 2) array or None
         Picks [px], once there are any.
+    separation_px : float or None
+        Distance of neighbours that the analysis goes by [px], told with picks that it has found.
     index : (N,) int array or None
         Rows of the picks that have a patch; the rows of `report.latents`.
     report : TrainReport or None
@@ -49,6 +51,7 @@ class Progress:
     fraction: float
     message: str
     positions_yx: NDArray[np.float64] | None = None
+    separation_px: float | None = None
     index: NDArray[np.int64] | None = None
     report: TrainReport | None = None
     hold: Callable[[], Callable[[], Run | SpectraRun]] | None = None

@@ -155,7 +155,8 @@ class Training(QObject):
         self._taken = positions
         if not np.array_equal(positions, picks.positions_yx):
             found = Picks.of(positions, by_hand=False)
-            self._session.change_picks(found, step="analysis")
+            separation_px = progress.separation_px
+            self._session.change_picks(found, step="analysis", separation_px=separation_px)
 
     def _on_success(self, result: jobs.Finished) -> None:
         self._result = result
