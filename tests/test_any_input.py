@@ -68,7 +68,8 @@ coordinate = st.one_of(
 @example(more=[], kept=25, size=9, hole=(0, 0, 0))
 @example(more=[(24.0, 27.0), (24.0, 27.0)], kept=25, size=9, hole=(0, 0, 0))
 @example(more=[(np.nan, 27.0)], kept=25, size=9, hole=(0, 0, 0))
-@example(more=[], kept=19, size=None, hole=(2, 5, 11))
+@example(more=[], kept=19, size=None, hole=(2, 5, 11))  # an atom on the hole, much of it beside
+@example(more=[], kept=25, size=9, hole=(20, 23, 8))
 @settings(max_examples=40, deadline=None)
 def test_an_analysis_begins_with_the_atoms_that_can_be_read(more, kept, size, hole) -> None:
     """Positions that repeat, are nowhere or outside, beside masked pixels; any size of patches."""
@@ -95,6 +96,8 @@ def test_an_analysis_begins_with_the_atoms_that_can_be_read(more, kept, size, ho
         assert (np.diff(begun.index) > 0).all()
         assert ((read >= 0) & (read < SIDE)).all()
         assert len(np.unique(read, axis=0)) == len(read)
-        y, x = read.round().astype(int).T
-        assert np.isfinite(pixels[y, x]).all()
+        if size is not None:  # a fifth of a patch may be masked; more by a row where it is rounded
+            corners = (read - (size - 1) / 2).round().astype(int)
+            patches = [pixels[y : y + size, x : x + size] for y, x in corners]
+            assert all(np.isnan(patch).mean() <= 0.2 + 2 / size for patch in patches)
     assert before == (positions.tobytes(), pixels.tobytes())

@@ -66,9 +66,7 @@ def test_masked_regions_and_atoms_set_aside_are_said(qtbot, dock, made, tmp_path
     image[60:62] = -np.inf
     count = int((~np.isfinite(image)).sum())
     before = image.tobytes()
-    positions = np.concatenate(
-        [GRID, GRID[[0, 1, 3, 4, 5, 6]] + 0.2, [[2.0, 80.0], [148.0, 3.0], [60.0, 1.0]]]
-    )
+    positions = np.concatenate([GRID, GRID[:6] + 0.2, [[2.0, 80.0], [148.0, 3.0], [60.0, 1.0]]])
     viewer = dock.overlay.viewer
     viewer.add_image(image, name="holed")
     dock.session.change_picks(Picks.of(positions, by_hand=True))

@@ -41,7 +41,7 @@ class Patches:
         Row of the pick that each window belongs to.
     set_aside : (M,) str array
         For each of the M picks, why it has no window: ``"border"``, ``"masked"`` (more than a fifth
-        is NaN, or the pick's own pixel), ``"duplicate"``, or ``""`` for the N that have one.
+        is NaN), ``"duplicate"``, or ``""`` for the N picks that have one.
     offset, scale : (N,) float32 arrays
         Intensities are handed out as ``(pixel - offset) / scale``.
     given : (N, C) float32 tensor or None
@@ -168,9 +168,8 @@ def extract_patches(
     """Cut a window around each pick.
 
     Windows lie on whole pixels; the sub-pixel rest of the pick is kept in ``remainder_yx_px``.
-    Picks whose window leaves the image, is NaN for more than a fifth or at the pick, or which
-    repeat an earlier pick are set aside with the reason. Pixels that are NaN in the other windows
-    do not count.
+    Picks whose window leaves the image, is NaN for more than a fifth, or which repeat an earlier
+    pick are set aside with the reason. Pixels that are NaN in the other windows do not count.
 
     Parameters
     ----------
@@ -326,9 +325,7 @@ def _reasons(
         total = np.pad(invalid.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         y, x = corner[~outside].T
         inside = total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x]
-        own = tuple(np.rint(picks[~outside]).astype(int).T)
-        masked = (inside > MOST_MASKED * size**2) | invalid[own]
-        reasons[np.flatnonzero(~outside)[masked]] = "masked"
+        reasons[np.flatnonzero(~outside)[inside > MOST_MASKED * size**2]] = "masked"
     for earlier, later in sorted(cKDTree(picks).query_pairs(DUPLICATE_PX)):
         if not reasons[earlier]:
             reasons[later] = "duplicate"
