@@ -1,5 +1,6 @@
 """A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
 
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -244,6 +245,30 @@ def test_explore_and_fields_show_the_frame_that_the_slider_is_at(
         y, x = patches.corner_yx[patches.index == row][0]
         here = stack[frame][y : y + len(patch), x : x + len(patch)]
         assert np.corrcoef(patch.ravel(), here.ravel())[0, 1] > 0.95
+
+
+def test_a_map_that_is_chosen_is_shown_of_the_frame_that_the_slider_goes_to_meanwhile(
+    qtbot, viewer, dock, monkeypatch
+) -> None:
+    press(qtbot, dock.train.run)
+    wait_idle(qtbot, dock)
+    wait_frame(qtbot, dock, 0)
+    go_on = threading.Event()
+    draws = dock.fields_control._draws
+    original = draws._job
+
+    def held(*what):
+        go_on.wait()
+        return original(*what)
+
+    monkeypatch.setattr(draws, "_job", held)
+    dock.fields.map.setCurrentText("exx")
+    assert draws.runner.busy
+    wait_frame(qtbot, dock, 2)
+    go_on.set()
+    run = dock.session.run
+    qtbot.waitUntil(lambda: run in _shown_by(viewer, "movie exx"))
+    assert dock.fields.map.currentText() == "exx"
 
 
 def test_a_frame_that_takes_long_does_not_show_the_one_before(qtbot, dock, monkeypatch) -> None:

@@ -24,6 +24,7 @@ from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
@@ -72,6 +73,7 @@ class FieldsControl(QObject):
         self._of_arrows = ""  # what they are, in words
         self._told = False  # the last thing said was what to do, or what went wrong
         self._names: NDArray[np.object_] | None = None  # sublattices that were reckoned with
+        self._awaited: Image | None = None  # where a map was chosen that is not drawn yet
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
         self._results = ResultFiles(panel, overlay, image, self._scalars)
@@ -116,8 +118,10 @@ class FieldsControl(QObject):
             self._panel.show_arrows(arrows.visible)
             self._panel.show_gain(arrows.length)
         self._panel.show_atoms(atoms is not None and atoms.visible)
-        shown = self._overlay.runs.shown_map(run) or NO_MAP
         # one of the frame before is drawn anew as soon as the fields of this one are known
+        shown = self._overlay.runs.shown_map(run) or NO_MAP
+        if shown == NO_MAP and self._awaited is not None and self._awaited is self._overlay.image:
+            shown = self._panel.map.currentText()
         names = dict.fromkeys([*run.maps, shown])
         self._panel.show_maps([name for name in names if name != NO_MAP], shown)
         self._show_scales()
@@ -308,10 +312,12 @@ class FieldsControl(QObject):
         scalar = self._shown_scalar()
         wanted = name if scalar is None else scalar.name
         there = self._overlay.runs.map_of(run, wanted)
+        self._awaited = None
         if scalar is None or (wanted in run.maps and there is not None):
             self._overlay.runs.show_map(run, wanted)
             self._scales.follow(there)
         else:
+            self._awaited = self._overlay.image
             self._draws.ask(run, scalar)
         self._show_scales()
         if name in run.maps:
@@ -332,6 +338,7 @@ class FieldsControl(QObject):
         if self._session.run is not run or wanted is None:
             return
         if (wanted.name, wanted.unit) == (scalar.name, scalar.unit):
+            self._awaited = None
             look = field_layers.map_look(scalar)
             self._overlay.runs.show_field(run, self._overlay.image, scalar.name, drawn, look)
             self._scales.follow(self._overlay.runs.map_of(run, scalar.name))
