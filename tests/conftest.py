@@ -133,6 +133,7 @@ def open_dock(
             dock.explore_control,
             dock.fields_control,
             dock.pixel_size,
+            dock.appearing,
         ):
             part.close()
     assert not list(runs.glob("*.part"))  # half-written

@@ -1,6 +1,8 @@
 """Layers made from an analysis lie on its image, whatever its scale, rotation and units."""
 
+from contextlib import nullcontext
 from itertools import starmap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from napari_shiftvae.core.train import TrainConfig  # noqa: E402
 from napari_shiftvae.field_layers import Look  # noqa: E402
 from napari_shiftvae.overlay import Overlay  # noqa: E402
 from napari_shiftvae.picks import Picks  # noqa: E402
-from napari_shiftvae.run_layers import RunLayers  # noqa: E402
+from napari_shiftvae.run_layers import AtOnce, RunLayers  # noqa: E402
 from napari_shiftvae.session import Session  # noqa: E402
 
 ODD_PLACE = {
@@ -229,7 +231,7 @@ def test_adding_a_layer_draws_nothing_for_a_selection_that_stays() -> None:
     image = viewer.add_image(np.eye(9), name="made")
     for event in ("changed", "active"):
         getattr(viewer.layers.selection.events, event).connect(told.append)
-    runs = RunLayers(viewer, shown.append)
+    runs = RunLayers(viewer, SimpleNamespace(add=shown.append, unpainted=nullcontext))
     data = np.ones((3, 2))
     points, unseen = runs.add(
         [(data, {"name": "dots"}, "points"), (np.eye(9), {"visible": False}, "image")]
@@ -247,7 +249,7 @@ def test_adding_a_layer_draws_nothing_for_a_selection_that_stays() -> None:
 def test_arrows_are_drawn_once_for_all_that_changes(run: Run) -> None:
     viewer, drawn = ViewerModel(), []
     image = viewer.add_image(np.zeros(run.image.shape), name="made")
-    runs, field = RunLayers(viewer), read_out(run, Options()).field
+    runs, field = RunLayers(viewer, AtOnce()), read_out(run, Options()).field
     runs.show_vectors(run, image, field, Look(gain=3.0), visible=True)
     arrows = runs.arrows_of(run)
     arrows.events.set_data.connect(drawn.append)

@@ -13,6 +13,7 @@ pytest.importorskip("napari.qt")
 pytest.importorskip("pytestqt")
 
 import napari
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 from driving import press, wait_idle
@@ -91,6 +92,45 @@ def test_layers_of_a_run_appear_one_in_a_turn(qtbot, viewer, dock) -> None:
     wait_idle(qtbot, dock)
     assert counts[-1] == 5
     assert max(after - before for before, after in pairwise(counts)) == 1
+
+
+def test_a_layer_has_its_first_picture_before_the_window_is_painted(
+    qtbot, make_napari_viewer, open_dock, made, monkeypatch
+) -> None:
+    """Programs are built for it then: window and layer each have a turn of the event loop."""
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(made, name="made")
+    dock = open_dock(viewer)
+    window = viewer.window._qt_window
+    pictures: list[tuple[bool, bool]] = []
+    picture = QOpenGLWidget.grabFramebuffer
+
+    def noted_picture(canvas: QOpenGLWidget) -> object:
+        pictures.append((viewer.layers[-1].visible, window.updatesEnabled()))
+        return picture(canvas)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QOpenGLWidget, "grabFramebuffer", noted_picture)
+        dock.overlay.runs.add([(np.ones((3, 2)), {"name": "dots"}, "points")])
+        assert not window.updatesEnabled()
+        qtbot.waitUntil(lambda: bool(pictures))
+    assert pictures == [(True, False)]
+    qtbot.waitUntil(window.updatesEnabled)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_window_is_painted_again_where_the_dock_is_closed_before(
+    qtbot, viewer, open_dock, at
+) -> None:
+    dock = open_dock(viewer)
+    window = viewer.window._qt_window
+    dock.overlay.runs.add([(np.ones((3, 2)), {"name": "dots"}, "points")])
+    for _ in range(at):
+        dock.appearing._turns._on_timer()
+    assert not window.updatesEnabled()
+    viewer.window.remove_dock_widget(dock)
+    dock.appearing.close()
+    qtbot.waitUntil(window.updatesEnabled)
 
 
 def test_runs_leave_nothing_when_their_layers_are_deleted(qtbot, viewer, dock) -> None:

@@ -17,15 +17,14 @@ from napari_shiftvae.layers import RUN
 from napari_shiftvae.pick_layers import PickLayers
 from napari_shiftvae.picks import Picks
 from napari_shiftvae.run_at_work import RunAtWork
-from napari_shiftvae.run_layers import RunLayers, show
+from napari_shiftvae.run_layers import AtOnce, RunLayers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import napari
     from napari.layers import Image, Layer
 
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.run_layers import Appears
     from napari_shiftvae.session import Session
 
 
@@ -36,8 +35,8 @@ class Overlay:
     ----------
     viewer : napari.viewer.Viewer
     session : Session
-    appear : callable
-        Makes a layer visible that was added, as of `RunLayers`.
+    appearing : Appears
+        Makes layers visible; by default at once.
 
     Attributes
     ----------
@@ -57,11 +56,11 @@ class Overlay:
         self,
         viewer: napari.viewer.Viewer,
         session: Session,
-        appear: Callable[[Layer], None] = show,
+        appearing: Appears | None = None,
     ) -> None:
         self._viewer = viewer
         self.session = session
-        self.runs = RunLayers(viewer, appear)
+        self.runs = RunLayers(viewer, appearing or AtOnce())
         self.picks = PickLayers(session, self.runs)
         self.at_work = RunAtWork(session, self.picks, self.runs)
         self.at_work.ended.connect(self._forget_gone)

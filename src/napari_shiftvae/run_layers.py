@@ -6,8 +6,8 @@ Only layers made by an analysis are changed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from napari.layers import Image, Layer, Points, Vectors
@@ -47,9 +47,34 @@ def drawn_once(layer: Layer) -> Iterator[None]:
     layer.refresh()
 
 
-def show(layer: Layer) -> None:
-    """Make a layer visible."""
-    layer.visible = True
+class Appears(Protocol):
+    """Makes a layer visible that was added."""
+
+    def add(self, layer: Layer) -> None:
+        """Make it visible at once, or later as the window is painted."""
+
+    def steps(self, layer: Layer) -> Iterator[None]:
+        """Make it visible in steps, each short enough for the window to live on."""
+
+    def unpainted(self) -> AbstractContextManager[None]:
+        """Have the window painted after what is done meanwhile, in a step of its own."""
+
+
+class AtOnce:
+    """Makes a layer visible where no window is to be kept alive."""
+
+    def add(self, layer: Layer) -> None:
+        """Make it visible."""
+        layer.visible = True
+
+    def steps(self, layer: Layer) -> Iterator[None]:
+        """Make it visible."""
+        self.add(layer)
+        yield
+
+    def unpainted(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
 
 
 class RunLayers:
@@ -58,15 +83,12 @@ class RunLayers:
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-    appear : callable
-        Makes a layer visible that was added: at once, or later, as the window is painted.
+    appearing : Appears
     """
 
-    def __init__(
-        self, viewer: napari.viewer.Viewer, appear: Callable[[Layer], None] = show
-    ) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, appearing: Appears) -> None:
         self._viewer = viewer
-        self._appear = appear
+        self._appearing = appearing
         self.inserting = False  # a layer that is inserted now was made here
         self.showing = False  # maps that are shown or hidden now are so from here
         self._looks = Looks()
@@ -124,19 +146,21 @@ class RunLayers:
             data[1]["metadata"][RUN] = run
             (layer,) = self.add([data])
         drawn = vectors_look(field, look)
-        # of what is hidden napari draws nothing: for some thousand arrows the thumbnail alone takes
-        # 40 ms, for each change
-        with layer.events.blocker_all():
-            layer.visible = False
-        if not np.array_equal(layer.data, drawn["data"]):
-            layer.data = drawn["data"]
-        with drawn_once(layer):
-            for name in ("features", "edge_colormap", "edge_contrast_limits", "edge_color"):
-                if name in drawn:
-                    setattr(layer, name, drawn[name])
-            layer.length = look.gain
-        layer.visible = visible
-        layer.refresh(thumbnail=False, data_displayed=False, highlight=False)  # of its extent
+        same = np.array_equal(layer.data, drawn["data"])
+        with nullcontext() if same else self._appearing.unpainted():
+            # of what is hidden napari draws nothing: for some thousand arrows the thumbnail alone
+            # takes 40 ms, for each change
+            with layer.events.blocker_all():
+                layer.visible = False
+            if not same:
+                layer.data = drawn["data"]
+            with drawn_once(layer):
+                for name in ("features", "edge_colormap", "edge_contrast_limits", "edge_color"):
+                    if name in drawn:
+                        setattr(layer, name, drawn[name])
+                layer.length = look.gain
+            layer.visible = visible
+            layer.refresh(thumbnail=False, data_displayed=False, highlight=False)  # of its extent
 
     def show_field(
         self,
@@ -248,7 +272,7 @@ class RunLayers:
             self.insert(layer, under=under)
             made.append(layer)
             if one[1].get("visible", True):
-                self._appear(layer)
+                self._appearing.add(layer)
         return made
 
     def adding(
@@ -265,7 +289,7 @@ class RunLayers:
         Yields
         ------
         None
-            After it was made, after it was added, and, if it is to be seen, after it was shown.
+            After it was made, after it was added, and, if it is to be seen, as it appears.
 
         Returns
         -------
@@ -276,8 +300,7 @@ class RunLayers:
         self.insert(layer, under=under())
         yield
         if data[1].get("visible", True) and layer in self._viewer.layers:
-            layer.visible = True
-            yield
+            yield from self._appearing.steps(layer)
         return layer
 
     def adding_all(self, data: list[LayerDataTuple]) -> Generator[None, None, list[Layer]]:
@@ -295,7 +318,7 @@ class RunLayers:
         self.inserting = True
         try:
             # napari selects what is inserted, and has controls and the window painted for it
-            with layers.selection.events.blocker_all():
+            with self._appearing.unpainted(), layers.selection.events.blocker_all():
                 layers.insert(len(layers) if under is None else layers.index(under), layer)
                 layers.selection = selected
         finally:

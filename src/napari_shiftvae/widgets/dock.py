@@ -69,7 +69,8 @@ class ShiftVAEWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self.session = Session()
-        self.overlay = Overlay(napari_viewer, self.session, Appearing(napari_viewer, self).add)
+        self.appearing = Appearing(napari_viewer, self)
+        self.overlay = Overlay(napari_viewer, self.session, self.appearing)
         self.square = PatchSquare(napari_viewer, self.session, self.overlay)
         self.pick_tool = PickTool(napari_viewer, self.session, self.overlay)
         self.training = Training(self.session, self.overlay, self)
@@ -207,6 +208,7 @@ class ShiftVAEWidget(QWidget):
             self.pixel_size.close,
             self.pick_tool.close,
             self.square.close,
+            self.appearing.close,
             self.overlay.close,
             header.chooser.let_go,
         )

@@ -29,6 +29,11 @@ class Turns(QObject):
         self._timer.setInterval(PAINT_MS)
         self._timer.timeout.connect(self._on_timer)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there are steps left."""
+        return self._steps is not None
+
     def start(self, steps: Iterator[None]) -> None:
         """Go through the steps; `ended` comes after the last, or after one that failed."""
         self._steps = steps
