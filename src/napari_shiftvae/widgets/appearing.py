@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -63,7 +64,7 @@ class Appearing:
         try:
             yield
         finally:
-            QTimer.singleShot(0, partial(_paint_again, window))
+            QTimer.singleShot(0, partial(_paint_again, weakref.ref(window)))
 
     def add(self, layer: Layer) -> None:
         """Make a layer visible in its turn, if nobody has shown, hidden or deleted it by then."""
@@ -103,9 +104,11 @@ def _window_of(dock: QWidget) -> QWidget:
     return window
 
 
-def _paint_again(window: QWidget) -> None:
-    with suppress(RuntimeError):  # deleted meanwhile
-        window.setUpdatesEnabled(True)
+def _paint_again(wanted: weakref.ref[QWidget]) -> None:
+    window = wanted()
+    if window is not None:
+        with suppress(RuntimeError):  # Qt has deleted it meanwhile
+            window.setUpdatesEnabled(True)
 
 
 def _take_off(text: Any, _: object = None) -> None:
