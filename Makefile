@@ -69,11 +69,12 @@ FILE_TESTS := $(addprefix tests/test_,images.py positions.py layers.py manifest.
 	runfile_refused.py cli.py cli_mistakes.py cli_faults.py)
 WINDOW_TESTS := $(addprefix tests/test_widgets,.py _finding.py _training.py _results.py _header.py)
 
-# $(1) environment, $(2) test files. One process a file, and PySide6 below 6.10: with 6.12 on Python 3.11,
+# $(1) environment, $(2) test files. Few files a process, and PySide6 below 6.10: with 6.12 on Python 3.11,
 # a process that has opened some dozens of viewers may crash in Qt itself.
-define each_file
-	@failed=; for file in $(2); do echo "$$file"; \
-		$(XVFB) $(1)/bin/python -m pytest -q $$file || failed="$$failed $$file"; done; \
+define few_files_a_process
+	@failed=; while read -r files; do echo "$$files"; \
+		$(XVFB) $(1)/bin/python -m pytest -q $$files </dev/null || failed="$$failed $$files"; \
+	done < <(xargs -n 4 <<< "$(2)"); \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 endef
 
@@ -89,10 +90,10 @@ build/lowest/.installed: pyproject.toml constraints-lowest.txt | system
 	touch $@
 
 test-pyside6: build/pyside6/.installed
-	$(call each_file,build/pyside6,$(GUI_TESTS))
+	$(call few_files_a_process,build/pyside6,$(GUI_TESTS))
 
 test-lowest: build/lowest/.installed
-	$(call each_file,build/lowest,$(FILE_TESTS) $(WINDOW_TESTS))
+	$(call few_files_a_process,build/lowest,$(FILE_TESTS) $(WINDOW_TESTS))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

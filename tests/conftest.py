@@ -48,18 +48,25 @@ def real_image() -> Callable[[str], Path]:
     return path
 
 
+@pytest.fixture(scope="session")
+def frozen() -> SimpleNamespace:
+    """How many modules are left out of the searches for garbage."""
+    return SimpleNamespace(modules=0)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, frozen: SimpleNamespace
 ) -> Iterator[None]:
     """Fail a test with a window that leaves windows, threads, workers or timers behind."""
     if not {"qtbot", "make_napari_viewer"} & set(request.fixturenames):
         yield
         return
     request.getfixturevalue("qapp")  # there must be one to ask
-    if not gc.get_freeze_count() and "napari_shiftvae.core.analyse" in sys.modules:
+    if len(sys.modules) > 1.2 * frozen.modules:
         gc.collect()
         gc.freeze()  # what was imported stays: no search for garbage need go through it again
+        frozen.modules = len(sys.modules)
     from left_behind import LeftBehind
 
     left = LeftBehind(monkeypatch)

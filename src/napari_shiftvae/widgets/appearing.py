@@ -79,7 +79,7 @@ class Appearing:
             layer.visible = True
             yield
             canvas = _window_of(self._dock).findChild(QOpenGLWidget)
-            if canvas is not None:
+            if canvas is not None and canvas.isVisible():
                 canvas.grabFramebuffer()  # not to be seen: the next picture needs no new programs
         yield
 
