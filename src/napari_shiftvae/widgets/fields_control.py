@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
@@ -73,7 +72,7 @@ class FieldsControl(QObject):
         self._of_arrows = ""  # what they are, in words
         self._told = False  # the last thing said was what to do, or what went wrong
         self._names: NDArray[np.object_] | None = None  # sublattices that were reckoned with
-        self._awaited: Image | None = None  # where a map was chosen that is not drawn yet
+        self._awaited: Hashable = None  # key of the image whose chosen map is not drawn yet
         self._reads = Latest("working out fields", fields_jobs.read, self)
         self._draws = Latest("drawing the map", fields_jobs.draw, self)
         self._results = ResultFiles(panel, overlay, image, self._scalars)
@@ -120,7 +119,7 @@ class FieldsControl(QObject):
         self._panel.show_atoms(atoms is not None and atoms.visible)
         # one of the frame before is drawn anew as soon as the fields of this one are known
         shown = self._overlay.runs.shown_map(run) or NO_MAP
-        if shown == NO_MAP and self._awaited is not None and self._awaited is self._overlay.image:
+        if shown == NO_MAP and self._awaited is not None and self._awaited == self._session.key:
             shown = self._panel.map.currentText()
         names = dict.fromkeys([*run.maps, shown])
         self._panel.show_maps([name for name in names if name != NO_MAP], shown)
@@ -317,7 +316,7 @@ class FieldsControl(QObject):
             self._overlay.runs.show_map(run, wanted)
             self._scales.follow(there)
         else:
-            self._awaited = self._overlay.image
+            self._awaited = self._session.key
             self._draws.ask(run, scalar)
         self._show_scales()
         if name in run.maps:
