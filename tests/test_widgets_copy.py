@@ -110,13 +110,7 @@ SETTINGS = [
     (
         FindSettings(sampling="grid", count=200),
         TrainSettings(epochs=3, decoder="coordinate", patch_size_px=14),
-        [
-            *("--sampling", "grid", "--count", "200"),
-            "--decoder",
-            "coordinate",
-            "--patch-size",
-            "14",
-        ],
+        ["--sampling=grid", "--count=200", "--decoder=coordinate", "--patch-size=14"],
     ),
     (FindSettings(dark=True), TrainSettings(epochs=3, invariances=()), ["--dark"]),
 ]

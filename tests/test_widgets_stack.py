@@ -258,7 +258,7 @@ def test_a_map_that_is_chosen_is_shown_of_the_frame_that_the_slider_goes_to_mean
     original = draws._job
 
     def held(*what):
-        go_on.wait()
+        assert go_on.wait(60)  # s; it would hang where the test fails
         return original(*what)
 
     monkeypatch.setattr(draws, "_job", held)

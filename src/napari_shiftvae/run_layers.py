@@ -84,6 +84,7 @@ class RunLayers:
     ----------
     viewer : napari.viewer.Viewer
     appearing : Appears
+        Makes those visible that were added to be seen.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer, appearing: Appears) -> None:
