@@ -1,5 +1,6 @@
 """Spectra in the dock: an axis is named, maps lie on the scan."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import Qt
 
+from driving import press
 from napari_shiftvae.core.checkpoint import runs_folder
 from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -85,32 +87,37 @@ def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
     assert any("shift" in layer.name for layer in dock._viewer.layers)
 
 
-def test_an_interrupted_training_goes_on(qtbot, dock, scan) -> None:
-    """Its thread is ended in the middle, as when napari is closed; the numbers stay the same."""
+def test_a_training_that_a_closed_dock_interrupted_goes_on(
+    qtbot, viewer, dock, scan, open_dock
+) -> None:
+    """In the middle, and in another napari; the numbers stay the same."""
     dock.train.form.setValue(TrainSettings(epochs=40))
     dock.train.spectra.setCurrentText("axis energy")
     dock.quick_run()
     qtbot.waitUntil(lambda: len(dock.session.losses) > 2)
-    dock.spectra.job.runner.close()
-    dock.session.activity = "idle"
-    left = latest_checkpoint_of_any_process()
-    assert not dock.train.resume.isEnabled()
-    dock.restoring.open(left)
-    assert "choose axis 0" in dock.header.message.text()
-    dock.header.chooser.setCurrentText("scan")
-    dock.train.spectra.setCurrentText("axis energy")
-    qtbot.waitUntil(dock.train.resume.isEnabled)
-    qtbot.mouseClick(dock.train.resume, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: dock.session.activity == "idle")
-    assert "40 epochs" in dock.header.message.text()
+    worker = dock.spectra.job.runner._worker
+    viewer.window.remove_dock_widget(dock.parent())
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: not worker.is_running)
+    left = checkpoint_as_of_a_dead_process()
+    again = open_dock(viewer, epochs=40)
+    assert not again.train.resume.isEnabled()
+    press(qtbot, again.notice.buttons["Restore"])
+    assert "choose axis 0" in again.header.message.text()
+    again.header.chooser.setCurrentText("scan")
+    again.train.spectra.setCurrentText("axis energy")
+    qtbot.waitUntil(again.train.resume.isEnabled)
+    press(qtbot, again.train.resume)
+    qtbot.waitUntil(lambda: again.session.activity == "idle")
+    assert "40 epochs" in again.header.message.text()
     assert not left.exists()
     config = AnalysisConfig(train=TrainConfig(epochs=40))
     whole = finish(analyse_spectra(scan[0], 0, config, axis_scale=0.5, axis_unit="eV"))
-    made = [one for one in dock._viewer.layers if one.name.startswith("scan shift")][-1]
+    made = [one for one in viewer.layers if one.name.startswith("scan shift")][-1]
     np.testing.assert_array_equal(made.data, whole.maps["shift"])
 
 
-def latest_checkpoint_of_any_process() -> Path:
+def checkpoint_as_of_a_dead_process() -> Path:
     """That of this process counts as at work."""
     (left,) = runs_folder().glob("scan*.checkpoint.shiftvae")
-    return left
+    return left.rename(left.with_name(left.name.replace(f" {os.getpid()}.", " 999999999.")))
