@@ -38,10 +38,10 @@ class LeftBehind:
 
     def check(self) -> None:
         """Fail with the names of all that is left, once threads have had the time to end."""
-        assert QThreadPool.globalInstance().waitForDone(LONGEST_MS), "a thread of the pool is left"
         for thread in set(threading.enumerate()) - self._threads:
             if thread.name == LOADING:
-                thread.join()
+                thread.join()  # which those of the pool may wait for
+        assert QThreadPool.globalInstance().waitForDone(LONGEST_MS), "a thread of the pool is left"
         left: list[str] = []
         for _ in range(MOST_ROUNDS):
             QCoreApplication.processEvents()

@@ -243,7 +243,7 @@ def test_killed_training_is_taken_up_by_the_command_line(image, tmp_path):
     command += ["--seed", "3", "--output"]
     left = tmp_path / "cut.checkpoint.shiftvae"
     process = subprocess.Popen([*command, "cut"], cwd=tmp_path)  # noqa: S603
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not left.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)

@@ -32,15 +32,14 @@ def wait_for(qtbot, dock: ShiftVAEWidget, words: str) -> None:
 
 
 def test_disk_full_while_a_run_saves_itself(qtbot, dock, runs, monkeypatch) -> None:
-    monkeypatch.setattr(runfile, "_pack", no_space)
-    with said() as sentences:
+    with monkeypatch.context() as patch, said() as sentences:
+        patch.setattr(runfile, "_pack", no_space)
         press(qtbot, dock.header.quick_run)
         wait_idle(qtbot, dock)
     assert dock.header.message.text().startswith("Done")
     assert "Saved" not in dock.header.message.text()
     assert any("is not being saved" in one and "No space left" in one for one in sentences)
     assert list(runs.iterdir()) == []
-    monkeypatch.undo()
     assert_usable(qtbot, dock)
 
 

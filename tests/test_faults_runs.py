@@ -62,7 +62,7 @@ def test_earlier_run_is_shown_again(qtbot, viewer, dock, in_step, end) -> None:
         press(qtbot, dock.header.quick_run)
     else:
         begin(qtbot, dock)
-        assert not viewer.layers["made shift"].visible
+        qtbot.waitUntil(lambda: not viewer.layers["made shift"].visible)
         dock.training.cancel()
     wait_idle(qtbot, dock)
     assert state(viewer) == before

@@ -66,7 +66,7 @@ def test_what_is_shown_is_painted_before_the_pace_is_set(qtbot) -> None:
     label = Painted("before")
     qtbot.addWidget(label)
     label.show()
-    qtbot.waitUntil(lambda: painted == ["before"])
+    qtbot.waitUntil(lambda: "before" in painted)
     paced = pace.Pace(label.setText, label)
     paced.offer("after")
     paced.catch_up()
@@ -89,9 +89,11 @@ def three_steps() -> tuple[Turns, list[int]]:
 def test_the_window_lives_between_the_steps_of_long_work(qtbot) -> None:
     turns, done = three_steps()
     assert done == []
-    qtbot.waitUntil(lambda: done == [0])  # not all at once
+    turn_of = []
+    turns._timer.timeout.connect(lambda: turn_of.append(len(done)))
     with qtbot.waitSignal(turns.ended):
         pass
+    assert turn_of[:3] == [1, 2, 3]  # not all at once
     assert done == [0, 1, 2]
     assert garbage._holders == 0
 
@@ -144,11 +146,11 @@ def test_a_bar_that_comes_after_the_end_of_its_job_is_taken_away(qtbot, monkeypa
         bar.end()  # as where napari handles events while it makes one
         return made[-1]
 
-    monkeypatch.setattr(activity, "cancelable_progress", ending)
-    bar.start("made")
-    qtbot.waitUntil(lambda: bool(made))
+    with monkeypatch.context() as patch:
+        patch.setattr(activity, "cancelable_progress", ending)
+        bar.start("made")
+        qtbot.waitUntil(lambda: bool(made))
     assert not set(made) & set(progress._all_instances)
-    monkeypatch.undo()
     bar.start("again")
     qtbot.waitUntil(lambda: any("again" in one.desc for one in progress._all_instances))
     bar.end()

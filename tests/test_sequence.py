@@ -308,6 +308,20 @@ def test_sequence_has_the_options_of_run(stack, tmp_path):
     assert "class" in pd.read_csv(tmp_path / "made" / "atoms.csv")
 
 
+UP_TO_FRAME_2 = """
+import sys
+import time
+from napari_shiftvae.core import frames
+from napari_shiftvae.cli import main
+original = frames.encode_steps
+def held(run, image, *arguments, **options):
+    time.sleep(600 if image.name == "frame 2" else 0)
+    return original(run, image, *arguments, **options)
+frames.encode_steps = held
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_killed_while_frames_are_read_it_goes_on(stack, whole, tmp_path):
     """A real process, by kill -9: no frame that was finished is read again, and none is lost."""
@@ -315,9 +329,9 @@ def test_killed_while_frames_are_read_it_goes_on(stack, whole, tmp_path):
     np.save(tmp_path / "stack.npy", stack)
     command = ["sequence", str(tmp_path / "stack.npy"), "--output", str(tmp_path / "made")]
     command += ["--share", "0.5", "--epochs", "60", "--pixel-size", "15", "--unit", "pm"]
-    process = subprocess.Popen([sys.executable, "-m", "napari_shiftvae.cli", *command])  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-c", UP_TO_FRAME_2, *command])  # noqa: S603
     second = tmp_path / "made" / "frame-00001.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not second.exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

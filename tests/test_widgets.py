@@ -160,7 +160,7 @@ def test_no_tab_is_wider_than_the_dock(qtbot, make_napari_viewer, made) -> None:
     viewer.add_image(made, name="made")
     dock = ShiftVAEWidget(viewer)
     viewer.window.add_dock_widget(dock)
-    qtbot.waitExposed(dock)
+    qtbot.waitUntil(lambda: dock.window().windowHandle().isExposed())
     for index in range(dock.tabs.count()):
         dock.tabs.setCurrentIndex(index)
         qtbot.wait(50)

@@ -1,5 +1,6 @@
 """The Fields tab driven by a person's mouse, on an image that lies turned, with oblong pixels."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -48,21 +49,22 @@ def tick(qtbot, box: QCheckBox) -> None:
     qtbot.mouseClick(box, LEFT, NO_KEY, QPoint(8, box.height() // 2))
 
 
+def wait_fields(qtbot, dock) -> None:
+    """Wait until fields are worked out and the map is drawn."""
+    control = dock.fields_control
+    qtbot.waitUntil(lambda: not (control._reads.runner.busy or control._draws.runner.busy))
+
+
 def shown_map(qtbot, viewer, dock, name: str, unit: str) -> napari.layers.Image:
     """Choose a map and a unit, and wait for the layer."""
     dock.fields.map.setCurrentText(name)
     dock.fields.unit.setCurrentText(unit)
-    scales = dock.fields_control._scales
-    qtbot.waitUntil(
-        lambda: (
-            f"made {name}" in viewer.layers
-            and viewer.layers[f"made {name}"].visible
-            and f"({unit})" in dock.fields.map_bar.toolTip()
-            and scales.map is viewer.layers[f"made {name}"]
-        )
-    )
-    qtbot.wait(400)  # a map in the unit before may be on its way
-    return viewer.layers[f"made {name}"]
+    wait_fields(qtbot, dock)
+    layer = viewer.layers[f"made {name}"]
+    assert layer.visible
+    assert f"({unit})" in dock.fields.map_bar.toolTip()
+    assert dock.fields_control._scales.map is layer
+    return layer
 
 
 def test_lengths_are_those_of_the_sample_in_the_unit_that_is_chosen(qtbot, viewer, dock) -> None:
@@ -77,6 +79,47 @@ def test_lengths_are_those_of_the_sample_in_the_unit_that_is_chosen(qtbot, viewe
         ratio = drawn[there] / (per_pm * true_pm[there])
         assert np.median(ratio) == pytest.approx(1, abs=1e-4)
         assert f"({unit})" in dock.fields.arrow_bar.toolTip()
+
+
+def test_the_scale_of_a_map_is_in_the_unit_that_it_is_drawn_in(
+    qtbot, viewer, dock, monkeypatch
+) -> None:
+    shown_map(qtbot, viewer, dock, "length", "pm")
+    go_on, draws = threading.Event(), dock.fields_control._draws
+    original = draws._job
+
+    def held(*what):
+        assert go_on.wait(60)  # s; it would hang where the test fails
+        return original(*what)
+
+    monkeypatch.setattr(draws, "_job", held)
+    dock.fields.unit.setCurrentText("nm")
+    qtbot.waitUntil(lambda: "(nm)" in dock.fields.arrow_bar.toolTip())
+    assert "(pm)" in dock.fields.map_bar.toolTip()
+    go_on.set()
+    qtbot.waitUntil(lambda: "(nm)" in dock.fields.map_bar.toolTip())
+
+
+@pytest.mark.parametrize("what", ["unit", "vectors"])
+def test_a_map_that_is_seen_again_is_what_is_chosen_now(qtbot, viewer, dock, what) -> None:
+    """By its eye, after something has changed of which it was not drawn."""
+    length = shown_map(qtbot, viewer, dock, "length", "pm")
+    before = length.data.copy()
+    exx = shown_map(qtbot, viewer, dock, "exx", "%")
+    if what == "unit":
+        dock.fields.unit.setCurrentText("nm")
+    else:
+        dock.fields.vectors.setCurrentText("displacement from the lattice")
+    wait_fields(qtbot, dock)
+    exx.visible = False
+    length.visible = True
+    wait_fields(qtbot, dock)
+    there = np.isfinite(length.data)
+    scalar = dock.fields_control._readout.scalars["length"].given_in(dock.fields_control._ruler)
+    np.testing.assert_array_equal(length.data, scalar.on_pixels(dock.session.run))
+    assert not np.allclose(length.data[there], before[there], equal_nan=True)
+    assert scalar.label in dock.fields.map_bar.toolTip()
+    assert tuple(length.contrast_limits) == pytest.approx(scalar.limits)
 
 
 def test_what_was_taken_off_is_told_in_the_unit_that_is_chosen(qtbot, dock) -> None:

@@ -222,6 +222,8 @@ def test_chunks_that_are_not_in_the_file(qtbot, dock, made, tmp_path, capsys) ->
     with said() as sentences:
         assert work(qtbot, dock, dock.header.quick_run).startswith("Done")
     assert any(masked in one for one in sentences)
+    # a job that ends sets back where warnings go, also those of the command
+    qtbot.waitUntil(lambda: not dock.fields_control._reads.runner.busy)
     run = dock.session.run
     config = AnalysisConfig(train=TrainConfig(epochs=EPOCHS))
     floats = finish(analyse(MicroscopeImage(data=expected, name="floats"), config)).atoms

@@ -1,6 +1,7 @@
 """Spectra in the dock: an axis is named, maps lie on the scan."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import napari
 from qtpy.QtCore import Qt
 
 from driving import press
+from napari_shiftvae.core import train
 from napari_shiftvae.core.checkpoint import runs_folder
 from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.settings import AnalysisConfig
@@ -88,17 +90,28 @@ def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
 
 
 def test_a_training_that_a_closed_dock_interrupted_goes_on(
-    qtbot, viewer, dock, scan, open_dock
+    qtbot, viewer, dock, scan, open_dock, in_step, monkeypatch
 ) -> None:
     """In the middle, and in another napari; the numbers stay the same."""
+    monkeypatch.setattr(train, "REPORT_EVERY_S", 0.0)
+    at_work = []
+
+    def held(number: int, *_: object) -> None:
+        """Go no further than eight steps, within the first part, before the dock is closed."""
+        give_up = time.monotonic() + 60
+        while number >= 8 and not (at_work and at_work[0].abort_requested):
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
+
+    in_step(held)
     dock.train.form.setValue(TrainSettings(epochs=40))
     dock.train.spectra.setCurrentText("axis energy")
     dock.quick_run()
+    at_work.append(dock.spectra.job.runner._worker)
     qtbot.waitUntil(lambda: len(dock.session.losses) > 2)
-    worker = dock.spectra.job.runner._worker
     viewer.window.remove_dock_widget(dock.parent())
     dock.deleteLater()
-    qtbot.waitUntil(lambda: not worker.is_running)
+    qtbot.waitUntil(lambda: not at_work[0].is_running)
     left = checkpoint_as_of_a_dead_process()
     again = open_dock(viewer, epochs=40)
     assert not again.train.resume.isEnabled()

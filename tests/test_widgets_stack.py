@@ -1,7 +1,6 @@
 """A stack of frames in the dock: one model for all, each frame shown with napari's slider."""
 
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +16,7 @@ from napari.layers import Image, Points, Vectors
 from driving import press, wait_idle
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.cli import main
+from napari_shiftvae.core import frames
 from napari_shiftvae.core.analyse import analyse
 from napari_shiftvae.core.images import Calibration, MicroscopeImage
 from napari_shiftvae.core.progress import finish
@@ -94,19 +94,36 @@ def test_frames_are_shown_in_step(qtbot, viewer, dock, stack, tmp_path) -> None:
     assert dock.train.model.choice.count() == 2  # its model can read single images
 
 
-def test_stopped_between_frames_it_goes_on(qtbot, dock, stack, tmp_path) -> None:
-    def stop_after_one(progress) -> None:
-        if getattr(progress, "done", 0) == 1:
-            dock.train.stop.click()
+@pytest.fixture
+def go_on(monkeypatch) -> threading.Event:
+    """Set to have frames after the first read; until then they wait."""
+    event, original = threading.Event(), frames.encode_steps
 
-    dock.stack.job.progressed.connect(stop_after_one)
+    def held(run, image, *arguments, **options):
+        assert image.name == "frame 0" or event.wait(60)  # s; it would hang where a test fails
+        return original(run, image, *arguments, **options)
+
+    monkeypatch.setattr(frames, "encode_steps", held)
+    return event
+
+
+def wait_first_frame(qtbot, dock) -> None:
+    """Start, and wait until the first frame has been read."""
+    done = []
+    dock.stack.job.progressed.connect(lambda progress: done.append(getattr(progress, "done", 0)))
     press(qtbot, dock.train.run)
+    qtbot.waitUntil(lambda: 1 in done)
+
+
+def test_stopped_between_frames_it_goes_on(qtbot, dock, stack, tmp_path, go_on) -> None:
+    wait_first_frame(qtbot, dock)
+    press(qtbot, dock.train.stop)
+    go_on.set()
     wait_idle(qtbot, dock)
     assert f"of {FRAMES} frames, kept in" in dock.header.message.text()
     assert "Start it again to read the others" in dock.header.message.text()
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "movie").glob("f*.csv")}
     assert 1 <= len(written) < FRAMES
-    dock.stack.job.progressed.disconnect(stop_after_one)
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     for name, moment in written.items():
@@ -122,7 +139,7 @@ def test_atoms_found_in_all_frames_are_used(qtbot, dock) -> None:
     dock.session.change_picks(dock.session.picks.without([0]))
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
-    table = dock.overlay.runs.of_run(next(iter(_runs(dock))), Points)[0].features
+    table = dock.overlay.runs.of_run(dock.stack.frames._sequence, Points)[0].features
     picks = dock.session.picks.positions_tyx
     np.testing.assert_allclose(table[["t", "y_px", "x_px"]], picks, rtol=1e-9)
     assert not dock.overlay.atoms.visible
@@ -178,13 +195,13 @@ def test_sublattices_are_missing(qtbot, dock) -> None:
 
 
 def test_cancel_in_the_activity_dock_keeps_the_frames_that_are_read(
-    qtbot, viewer, dock, tmp_path
+    qtbot, viewer, dock, tmp_path, go_on
 ) -> None:
-    dock.stack.job.progressed.connect(
-        lambda progress: getattr(progress, "done", 0) == 1 and dock.stack.job._bar._bar.cancel()
-    )
+    dock.stack.job.cancelled.connect(go_on.set)
     before = len(viewer.layers)
-    press(qtbot, dock.train.run)
+    wait_first_frame(qtbot, dock)
+    qtbot.waitUntil(lambda: dock.stack.job._bar._bar is not None)
+    dock.stack.job._bar._bar.cancel()
     wait_idle(qtbot, dock)
     assert "Cancelled; frames that were read are kept" in dock.header.message.text()
     assert len(viewer.layers) == before
@@ -275,16 +292,17 @@ def test_a_frame_that_takes_long_does_not_show_the_one_before(qtbot, dock, monke
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     atoms = wait_frame(qtbot, dock, 1)
-    original = sequence_jobs.shown
+    go_on, original = threading.Event(), sequence_jobs.shown
 
-    def slow(*what):
-        time.sleep(1.5)
+    def held(*what):
+        assert go_on.wait(60)  # s; it would hang where the test fails
         return original(*what)
 
-    monkeypatch.setattr(dock.stack.frames._reads, "_job", slow)
+    monkeypatch.setattr(dock.stack.frames._reads, "_job", held)
     dock._viewer.dims.set_current_step(0, 2)
     qtbot.waitUntil(lambda: not atoms.visible)
     assert dock.stack.frames.frame == 1  # which all that is read still belongs to
+    go_on.set()
     wait_frame(qtbot, dock, 2)
     assert atoms.visible
 
@@ -309,10 +327,6 @@ def test_selection_and_classes_of_a_frame(qtbot, dock) -> None:
     wait_frame(qtbot, dock, 1)
     assert dock.session.run is classed
     assert atoms.features["class"].eq(0).all()
-
-
-def _runs(dock) -> list[object]:
-    return [layer.metadata[RUN] for layer in dock._viewer.layers if RUN in layer.metadata]
 
 
 def test_atoms_of_one_frame_alone_are_not_enough(qtbot, dock) -> None:

@@ -11,6 +11,7 @@ from napari.layers import Shapes
 
 from driving import FOR_EVER, begin, press, run, stop, wait_idle
 from napari_shiftvae.settings import TrainSettings
+from napari_shiftvae.widgets import pace
 from napari_shiftvae.widgets.train_form import TrainForm
 
 
@@ -33,7 +34,8 @@ def test_the_patch_square_is_drawn_while_the_train_tab_is_open(qtbot, viewer, do
     assert "made patch" not in viewer.layers
 
 
-def test_atoms_are_recoloured_while_training_goes_on(qtbot, viewer, dock) -> None:
+def test_atoms_are_recoloured_while_training_goes_on(qtbot, viewer, dock, monkeypatch) -> None:
+    monkeypatch.setattr(pace, "SHARE", 1.0)  # or three pictures take minutes on a busy machine
     dock.train.form.setValue(FOR_EVER)
     press(qtbot, dock.header.quick_run)
     qtbot.waitUntil(lambda: "made atoms" in viewer.layers)

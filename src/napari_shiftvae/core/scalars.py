@@ -99,6 +99,11 @@ class Scalar:
             smooth=self.smooth,
         )
 
+    def is_like(self, other: Scalar) -> bool:
+        """Whether a map of the other looks the same."""
+        same = self.label == other.label and self.smooth == other.smooth
+        return same and np.array_equal(self.values, other.values, equal_nan=True)
+
     def on_pixels(self, run: Run) -> NDArray[np.float32]:
         """Draw it onto the pixels of the image, (H, W)."""
         ((_, drawn),) = drawn_maps(run, [self])

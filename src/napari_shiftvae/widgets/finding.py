@@ -40,8 +40,8 @@ class Finding(QObject):
         self._survey = Latest("looking at the patches", jobs.survey, self)
         self._find.succeeded.connect(self._on_found)
         self._find.runner.progressed.connect(self._on_step)
-        self._find.runner.refused.connect(self._on_refused)
-        self._find.runner.failed.connect(self._on_failed)
+        self._find.refused.connect(self._on_refused)
+        self._find.failed.connect(self._on_failed)
         self._find.runner.ended.connect(self._on_ended)
         self._survey.succeeded.connect(self.surveyed)
         self._pending_survey: tuple[Any, ...] | None = None

@@ -44,7 +44,9 @@ class Restoring(QObject):
         self._file: tuple[Run, Path] | None = None
         self._runner = Runner(self)
         self._runner.succeeded.connect(self._on_read)
+        self._refused = ""
         self._runner.refused.connect(self._on_refused)
+        self._runner.ended.connect(self._on_ended)
         overlay.run_opened.connect(self._on_opened)
 
     @property
@@ -136,7 +138,12 @@ class Restoring(QObject):
 
     def _on_refused(self, sentence: str) -> None:
         self._refuse(sentence)
-        if self._opened is not None:
+        self._refused = sentence
+
+    def _on_ended(self) -> None:
+        """Ask again, now that another image can be read."""
+        sentence, self._refused = self._refused, ""
+        if sentence and self._opened is not None:
             self._ask(sentence)
 
     def _on_read(self, found: jobs.ImageOfRun) -> None:

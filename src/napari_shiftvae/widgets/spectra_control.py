@@ -60,8 +60,8 @@ class SpectraControl(QObject):
         self.job.progressed.connect(self._on_progress)
         self.job.succeeded.connect(lambda finished: self.job.conclude(self._concluding(finished)))
         overlay.viewer.layers.events.inserted.connect(self._on_inserted)
-        self.job.cancelled.connect(self._pace.forget)
-        self.job.ended.connect(self._pace.forget)  # what it would show is over
+        for no_result in (self.job.cancelled, self.job.runner.refused, self.job.runner.failed):
+            no_result.connect(self._pace.forget)  # it would hide what is said now
 
     def follow(self, layer: Image | None) -> None:
         """Offer the axes of a layer with three dimensions."""

@@ -162,17 +162,17 @@ class Training(QObject):
         self._result = result
 
     def _on_refused(self, sentence: str) -> None:
+        self._pace.forget()  # as in `cancel`
         self._session.say(sentence, wrong=True)
         show_warning(sentence)
 
     def _on_failed(self, error: Exception) -> None:
+        self._pace.forget()
         self._session.say(f"The analysis failed: {error}", wrong=True)
 
     def _on_ended(self) -> None:
         self._preparing.finish()
         self._bar.end()
-        if self._result is None:
-            self._pace.forget()  # it would hide why there is no result
         self._pace.catch_up()
         self.fraction_changed.emit(0.0)
         result, self._result = self._result, None

@@ -235,9 +235,14 @@ class Runner(QObject):
 
 
 class Latest(QObject):
-    """Runs a job with the newest arguments only: what was asked meanwhile waits, once."""
+    """Runs a job with the newest arguments only: what was asked meanwhile waits, once.
+
+    What came of older arguments is not told.
+    """
 
     succeeded = Signal(object)
+    refused = Signal(str)
+    failed = Signal(object)
 
     def __init__(self, title: str, job: Callable[..., Any], parent: QObject) -> None:
         super().__init__(parent)
@@ -246,6 +251,8 @@ class Latest(QObject):
         self._waiting: tuple[Any, ...] | None = None
         self.runner = Runner(self)
         self.runner.succeeded.connect(self._on_success)
+        self.runner.refused.connect(self._on_refused)
+        self.runner.failed.connect(self._on_failed)
         self.runner.ended.connect(self._on_ended)
 
     def ask(self, *arguments: Any) -> None:
@@ -263,6 +270,14 @@ class Latest(QObject):
     def _on_success(self, result: object) -> None:
         if self._waiting is None:
             self.succeeded.emit(result)
+
+    def _on_refused(self, sentence: str) -> None:
+        if self._waiting is None:
+            self.refused.emit(sentence)
+
+    def _on_failed(self, error: object) -> None:
+        if self._waiting is None:
+            self.failed.emit(error)
 
     def _on_ended(self) -> None:
         waiting, self._waiting = self._waiting, None
