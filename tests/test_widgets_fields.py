@@ -335,6 +335,16 @@ def test_the_choice_of_map_follows_the_eyes_of_maps(qtbot, viewer, dock) -> None
     assert fields.deviation.isChecked()
 
 
+def test_a_map_lies_over_its_image_where_the_atoms_do_not(qtbot, viewer, dock) -> None:
+    viewer.layers.move(viewer.layers.index("made atoms"), 0)
+    exx = shown_map(qtbot, viewer, dock, "exx", "%")
+    assert viewer.layers.index(exx) > viewer.layers.index("made")
+    viewer.layers.move(0, len(viewer.layers))
+    rotation = shown_map(qtbot, viewer, dock, "rotation", "degree")
+    atoms, image = viewer.layers.index("made atoms"), viewer.layers.index("made")
+    assert image < viewer.layers.index(rotation) < atoms
+
+
 def test_colours_of_atoms_stay_when_the_map_is_of_something_else(qtbot, viewer, dock) -> None:
     dock.explore.colour.setCurrentText("residual")
     shown_map(qtbot, viewer, dock, "exx", "%")

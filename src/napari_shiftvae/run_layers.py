@@ -182,7 +182,7 @@ class RunLayers:
                 **look,
                 **plane(image),
             }
-            (layer,) = self.add([(drawn, kwargs, "image")], under=self.atoms_of(run))
+            (layer,) = self.add([(drawn, kwargs, "image")], under=self._above_pictures(run, image))
         elif layer is not None:
             layer.data = drawn
             layer.contrast_limits_range = look["contrast_limits"]
@@ -193,7 +193,7 @@ class RunLayers:
         """Show the image as the model has it, and what is left, as two layers."""
         if image is None:
             return
-        place, under = plane(image), self.atoms_of(run)
+        place, under = plane(image), self._above_pictures(run, image)
         limits = {"contrast_limits": image.contrast_limits}
         for name, pixels, look in (
             ("reconstruction", drawn.image, {"colormap": "gray", **limits}),
@@ -217,6 +217,13 @@ class RunLayers:
                 layer.visible = layer.metadata.get("latent") == latent
         finally:
             self.showing = False
+
+    def _above_pictures(self, run: Run, image: Image) -> Points | None:
+        """Layer under which pictures of a run go: its atoms, unless these lie under the image."""
+        atoms, order = self.atoms_of(run), self._viewer.layers
+        if atoms is None or (image in order and order.index(atoms) < order.index(image)):
+            return None
+        return atoms
 
     def map_of(self, run: Run, name: str) -> Image | None:
         """Layer of one map of a run, None where there is none."""
