@@ -80,7 +80,7 @@ def main() -> None:
         "atom_refinement.py": quick + (["--atomap", chosen.atomap] if chosen.atomap else []),
         "fields.py": [],
         "polar.py": ["--seeds", "1" if chosen.quick else "12"],
-        "smoothness.py": [],
+        "smoothness.py": ["--seeds", "1" if chosen.quick else "5"],
         "classes.py": [],
         "devices.py": [],
         "preview.py": [],
