@@ -1,5 +1,6 @@
 """A person who presses the buttons of the dock, and waits for what comes of it."""
 
+import threading
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
@@ -7,6 +8,7 @@ from qtpy.QtWidgets import QAbstractButton
 
 from napari_shiftvae.settings import TrainSettings
 from napari_shiftvae.widgets import ShiftVAEWidget
+from napari_shiftvae.widgets.worker import Latest
 
 FOR_EVER = TrainSettings(epochs=100_000)
 
@@ -47,6 +49,18 @@ def stop(qtbot, dock: ShiftVAEWidget) -> None:
     """Stop the training; its result is shown."""
     press(qtbot, dock.train.stop)
     wait_idle(qtbot, dock)
+
+
+def hold(latest: Latest) -> threading.Event:
+    """Have a job wait in its thread until this is set."""
+    go_on, job = threading.Event(), latest._job
+
+    def held(*arguments: object) -> object:
+        assert go_on.wait(60)  # s; it would hang where a test fails
+        return job(*arguments)
+
+    latest._job = held
+    return go_on
 
 
 def read(qtbot, dock: ShiftVAEWidget, change: Callable[[], None]) -> None:

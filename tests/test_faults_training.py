@@ -1,6 +1,7 @@
 """Memory that runs out, numbers that are none, defects: in the training of a real dock."""
 
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -15,8 +16,8 @@ from qtpy.QtCore import QObject
 
 from aftermath import assert_usable, raises
 from driving import press, wait_idle
-from napari_shiftvae.core.errors import tell
-from napari_shiftvae.widgets.worker import Runner
+from napari_shiftvae.core.errors import OUT_OF_MEMORY, InputError, tell
+from napari_shiftvae.widgets.worker import Latest, Runner
 from seen import said
 
 
@@ -53,6 +54,37 @@ def test_what_is_told_does_not_depend_on_filters_of_warnings(qtbot) -> None:
         runner.start("telling", job)
     assert sentences == ["Memory ran out."]
     assert results == ["result"]
+
+
+def test_what_came_of_older_arguments_is_not_told(qtbot) -> None:
+    go_on = threading.Event()
+
+    def job(what: str) -> str:
+        if what == "newer":
+            return what
+        assert go_on.wait(60)  # s; it would hang where the test fails
+        raise InputError(what)
+
+    parent, told = QObject(), []
+    latest = Latest("working", job, parent)
+    latest.succeeded.connect(told.append)
+    latest.refused.connect(told.append)
+    latest.ask("older")
+    latest.ask("newer")
+    go_on.set()
+    qtbot.waitUntil(lambda: "newer" in told)
+    latest.ask("wrong")
+    qtbot.waitUntil(lambda: told == ["newer", "wrong"])
+    qtbot.waitUntil(lambda: not latest.runner.busy)
+
+
+def test_a_late_progress_does_not_hide_what_went_wrong(qtbot, dock, in_step) -> None:
+    dock.training._pace._next = time.perf_counter() + 600  # so that one waits
+    dock.training._runner.refused.connect(dock.training._pace.catch_up)
+    in_step(lambda *_: raises(MemoryError()))
+    press(qtbot, dock.header.quick_run)
+    wait_idle(qtbot, dock)
+    assert OUT_OF_MEMORY in dock.header.message.text()
 
 
 def test_jobs_at_once_put_back_the_filters_of_warnings(qtbot) -> None:

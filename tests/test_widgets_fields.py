@@ -1,6 +1,5 @@
 """The Fields tab driven by a person's mouse, on an image that lies turned, with oblong pixels."""
 
-import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
 from scipy.spatial import KDTree
 
+from driving import hold
 from mouse import Mouse
 from napari_shiftvae.core.formats import read_signals
 from napari_shiftvae.core.simulate import perovskite
@@ -81,18 +81,9 @@ def test_lengths_are_those_of_the_sample_in_the_unit_that_is_chosen(qtbot, viewe
         assert f"({unit})" in dock.fields.arrow_bar.toolTip()
 
 
-def test_the_scale_of_a_map_is_in_the_unit_that_it_is_drawn_in(
-    qtbot, viewer, dock, monkeypatch
-) -> None:
+def test_the_scale_of_a_map_is_in_the_unit_that_it_is_drawn_in(qtbot, viewer, dock) -> None:
     shown_map(qtbot, viewer, dock, "length", "pm")
-    go_on, draws = threading.Event(), dock.fields_control._draws
-    original = draws._job
-
-    def held(*what):
-        assert go_on.wait(60)  # s; it would hang where the test fails
-        return original(*what)
-
-    monkeypatch.setattr(draws, "_job", held)
+    go_on = hold(dock.fields_control._draws)
     dock.fields.unit.setCurrentText("nm")
     qtbot.waitUntil(lambda: "(nm)" in dock.fields.arrow_bar.toolTip())
     assert "(pm)" in dock.fields.map_bar.toolTip()

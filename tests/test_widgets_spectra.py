@@ -13,9 +13,11 @@ pytest.importorskip("pytestqt")
 import napari
 from qtpy.QtCore import Qt
 
+from aftermath import raises
 from driving import press
 from napari_shiftvae.core import train
 from napari_shiftvae.core.checkpoint import runs_folder
+from napari_shiftvae.core.errors import OUT_OF_MEMORY
 from napari_shiftvae.core.progress import finish
 from napari_shiftvae.core.settings import AnalysisConfig
 from napari_shiftvae.core.spectra_run import analyse_spectra
@@ -87,6 +89,17 @@ def test_stop_ends_the_training_of_spectra(qtbot, dock) -> None:
     dock.train.stop.click()
     qtbot.waitUntil(lambda: dock.session.activity == "idle")
     assert any("shift" in layer.name for layer in dock._viewer.layers)
+
+
+def test_a_late_progress_does_not_hide_what_went_wrong(qtbot, dock, in_step) -> None:
+    control = dock.spectra
+    control._pace._next = time.perf_counter() + 600  # so that one waits
+    control.job.runner.refused.connect(control._pace.catch_up)
+    in_step(lambda *_: raises(MemoryError()))
+    dock.train.spectra.setCurrentText("axis energy")
+    press(qtbot, dock.header.quick_run)
+    qtbot.waitUntil(lambda: dock.session.activity == "idle")
+    assert OUT_OF_MEMORY in dock.header.message.text()
 
 
 def test_a_training_that_a_closed_dock_interrupted_goes_on(

@@ -13,7 +13,7 @@ pytest.importorskip("pytestqt")
 
 from napari.layers import Image, Points, Vectors
 
-from driving import press, wait_idle
+from driving import hold, press, wait_idle
 from napari_shiftvae import sequence_jobs
 from napari_shiftvae.cli import main
 from napari_shiftvae.core import frames
@@ -265,20 +265,13 @@ def test_explore_and_fields_show_the_frame_that_the_slider_is_at(
 
 
 def test_a_map_that_is_chosen_is_shown_of_the_frame_that_the_slider_goes_to_meanwhile(
-    qtbot, viewer, dock, monkeypatch
+    qtbot, viewer, dock
 ) -> None:
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     wait_frame(qtbot, dock, 0)
-    go_on = threading.Event()
     draws = dock.fields_control._draws
-    original = draws._job
-
-    def held(*what):
-        assert go_on.wait(60)  # s; it would hang where the test fails
-        return original(*what)
-
-    monkeypatch.setattr(draws, "_job", held)
+    go_on = hold(draws)
     dock.fields.map.setCurrentText("exx")
     assert draws.runner.busy
     wait_frame(qtbot, dock, 2)
@@ -288,17 +281,11 @@ def test_a_map_that_is_chosen_is_shown_of_the_frame_that_the_slider_goes_to_mean
     assert dock.fields.map.currentText() == "exx"
 
 
-def test_a_frame_that_takes_long_does_not_show_the_one_before(qtbot, dock, monkeypatch) -> None:
+def test_a_frame_that_takes_long_does_not_show_the_one_before(qtbot, dock) -> None:
     press(qtbot, dock.train.run)
     wait_idle(qtbot, dock)
     atoms = wait_frame(qtbot, dock, 1)
-    go_on, original = threading.Event(), sequence_jobs.shown
-
-    def held(*what):
-        assert go_on.wait(60)  # s; it would hang where the test fails
-        return original(*what)
-
-    monkeypatch.setattr(dock.stack.frames._reads, "_job", held)
+    go_on = hold(dock.stack.frames._reads)
     dock._viewer.dims.set_current_step(0, 2)
     qtbot.waitUntil(lambda: not atoms.visible)
     assert dock.stack.frames.frame == 1  # which all that is read still belongs to

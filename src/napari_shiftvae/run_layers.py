@@ -14,22 +14,22 @@ from napari.layers import Image, Layer, Points, Vectors
 
 from napari_shiftvae import layers as to_layers
 from napari_shiftvae.colouring import colouring
-from napari_shiftvae.field_layers import Look, vectors_look
+from napari_shiftvae.field_layers import Look, map_look, vectors_look
 from napari_shiftvae.layers import RUN
 from napari_shiftvae.looks import Looks
 from napari_shiftvae.placement import plane
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import napari
     from napari.types import LayerDataTuple
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.reconstruction import Reconstruction
     from napari_shiftvae.core.runs import Run
+    from napari_shiftvae.core.scalars import Scalar
     from napari_shiftvae.core.vector_field import VectorField
 
+SCALAR = "scalar"  # key of what a map shows, in its layer's metadata
 # The layer called residual is that of the image, what is left of it.
 TITLES = {"residual": "residual of atoms"}
 SELECTED_WIDTH, SELECTED_COLOUR = 0.35, (1.0, 1.0, 1.0, 1.0)
@@ -167,16 +167,16 @@ class RunLayers:
         self,
         run: Run,
         image: Image | None,
-        name: str,
+        scalar: Scalar,
         drawn: NDArray[np.float32],
-        look: Mapping[str, Any],
     ) -> None:
-        """Show a map of a run in a layer ``<image> <name>`` and hide its others."""
+        """Show a scalar of a run as a map, in a layer ``<image> <name>``, and hide its others."""
+        name, look = scalar.name, map_look(scalar)
         layer = self.map_of(run, name)
         if layer is None and image is not None:
             kwargs = {
                 "name": f"{image.name} {TITLES.get(name, name)}",
-                "metadata": {"latent": name, RUN: run},
+                "metadata": {"latent": name, SCALAR: scalar, RUN: run},
                 "blending": "translucent",
                 "opacity": 0.7,
                 **look,
@@ -184,6 +184,7 @@ class RunLayers:
             }
             (layer,) = self.add([(drawn, kwargs, "image")], under=self._above_pictures(run, image))
         elif layer is not None:
+            layer.metadata[SCALAR] = scalar
             layer.data = drawn
             layer.contrast_limits_range = look["contrast_limits"]
             layer.contrast_limits = look["contrast_limits"]
@@ -229,6 +230,14 @@ class RunLayers:
         """Layer of one map of a run, None where there is none."""
         found = (one for one in self.of_run(run, Image) if one.metadata.get("latent") == name)
         return next(found, None)  # type: ignore[return-value]
+
+    def map_as_it_is(self, run: Run, scalar: Scalar) -> Image | None:
+        """Layer that shows a scalar with its present values; those of latents never change."""
+        layer = self.map_of(run, scalar.name)
+        if layer is None or scalar.name in run.maps:
+            return layer
+        shown = layer.metadata.get(SCALAR)
+        return layer if shown is not None and shown.is_like(scalar) else None
 
     def shown_map(self, run: Run) -> str | None:
         """Which latent's map is visible, None where none is."""

@@ -24,7 +24,6 @@ from napari_shiftvae.widgets.worker import Latest
 
 if TYPE_CHECKING:
     import napari
-    from napari.layers import Image
     from numpy.typing import NDArray
 
     from napari_shiftvae.core.images import MicroscopeImage
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from napari_shiftvae.widgets.fields_panel import FieldsPanel
 
 STRAIN = ("exx", "eyy", "exy", "rotation")  # maps of strain
-SCALAR = "scalar"  # key of what a map shows, in its metadata
 
 
 class FieldsControl(QObject):
@@ -287,7 +285,7 @@ class FieldsControl(QObject):
             return
         self._scales.show_arrows(readout.field, self._overlay.image, self._ruler)
         name, scalar = self._panel.map.currentText(), self._shown_scalar()
-        drawn = None if scalar is None else self._map_of(run, scalar)
+        drawn = None if scalar is None else self._overlay.runs.map_as_it_is(run, scalar)
         self._panel.deviation.setEnabled(name != NO_MAP)
         self._scales.show_map(scalar, drawn, readout.sentences[-1] if name in STRAIN else "")
 
@@ -333,10 +331,11 @@ class FieldsControl(QObject):
             layer = None if none else self._overlay.runs.map_of(run, name)
             self._scales.follow(layer)
             scalar = self._shown_scalar()
-            if layer is None or scalar is None or self._map_of(run, scalar) is layer:
-                self._show_scales()
-            else:
+            old = scalar is not None and self._overlay.runs.map_as_it_is(run, scalar) is None
+            if layer is not None and old:
                 self._on_map()  # drawn anew: what it shows is no longer so
+            else:
+                self._show_scales()
 
     def _on_drawn(self, result: tuple[Run, Scalar, NDArray[np.float32]]) -> None:
         run, scalar, drawn = result
@@ -345,21 +344,9 @@ class FieldsControl(QObject):
             return
         if scalar.is_like(wanted):
             self._awaited = None
-            look = field_layers.map_look(scalar)
-            self._overlay.runs.show_field(run, self._overlay.image, scalar.name, drawn, look)
-            layer = self._overlay.runs.map_of(run, scalar.name)
-            if layer is not None:
-                layer.metadata[SCALAR] = scalar
-            self._scales.follow(layer)
+            self._overlay.runs.show_field(run, self._overlay.image, scalar, drawn)
+            self._scales.follow(self._overlay.runs.map_of(run, scalar.name))
             self._show_scales()
-
-    def _map_of(self, run: Run, scalar: Scalar) -> Image | None:
-        """Layer that shows a scalar as it is now; maps of latents never change."""
-        layer = self._overlay.runs.map_of(run, scalar.name)
-        if layer is None or scalar.name in run.maps:
-            return layer
-        shown = layer.metadata.get(SCALAR)
-        return layer if shown is not None and shown.is_like(scalar) else None
 
     def _what_is_shown(self) -> tuple[str, tuple[Any, ...]] | None:
         """Take what is in view as a figure: its name, and arguments for `fields_jobs.figure`."""
@@ -373,7 +360,7 @@ class FieldsControl(QObject):
         first, last = layer.corner_pixels[:, -2:]
         said = [] if scalar is None else [scalar.name]
         said += [panel.vectors.currentText()] if panel.arrows.isChecked() else []
-        drawn = None if scalar is None else self._map_of(run, scalar)
+        drawn = None if scalar is None else self._overlay.runs.map_as_it_is(run, scalar)
         view = View(
             title=f"{layer.name}: {', '.join(said)}" if said else layer.name,
             pixel_size_nm=self._pixel_size_nm,
